@@ -1,0 +1,3 @@
+//! engine
+pub mod feature;
+pub mod model;

@@ -1,0 +1,2 @@
+//! index
+pub mod model;

@@ -1,0 +1,108 @@
+//! What we know of one sandbox and one container: the shapes that List and Status answer from.
+//! Plain values, replaced whole in the index; nothing here asks the engine.
+
+use std::collections::BTreeMap;
+
+use crate::cri;
+use crate::id::{ContainerId, ImageId, SandboxId};
+
+/// A pod sandbox, as its pause container tells.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    /// The pause container.
+    pub id: SandboxId,
+    /// Docker's name of it, without the leading `/` (`k8s_POD_…`).
+    pub docker_name: String,
+    /// From the name.
+    pub metadata: cri::PodSandboxMetadata,
+    /// As the kubelet gave them.
+    pub labels: BTreeMap<String, String>,
+    /// As the kubelet gave them.
+    pub annotations: BTreeMap<String, String>,
+    /// Nanoseconds since the epoch.
+    pub created_at_ns: i64,
+    /// The pause container runs and RunPodSandbox has come to its end.
+    pub ready: bool,
+    /// Host pid of the pause process, 0 when it doesn't run.
+    pub pid: i32,
+    /// As RunPodSandbox named it; empty for the default.
+    pub runtime_handler: String,
+    /// Docker runtime that its containers must use too; empty for the engine's default.
+    pub docker_runtime: String,
+    /// Modes of the network, pid and ipc namespaces.
+    pub namespaces: cri::NamespaceOption,
+    /// Pod addresses, the first one is the pod's IP; empty with host network.
+    pub ips: Vec<String>,
+    /// As the engine was given it.
+    pub cgroup_parent: String,
+    /// The Engine's resolv.conf of the pause container; empty when it made none.
+    pub resolv_conf_path: String,
+    /// Tells an equal request from a different one; empty when another adapter made it.
+    pub fingerprint: String,
+}
+
+/// Where a container stands, in CRI's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Never started.
+    Created,
+    /// Has a process (also when paused).
+    Running,
+    /// Ended, and its log is whole.
+    Exited,
+    /// The engine says something we don't know (being removed, dead).
+    Unknown,
+}
+
+/// An application container.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// Docker's id.
+    pub id: ContainerId,
+    /// The sandbox it joined.
+    pub sandbox_id: SandboxId,
+    /// Docker's name, without the leading `/`.
+    pub docker_name: String,
+    /// From the name.
+    pub metadata: cri::ContainerMetadata,
+    /// As the kubelet gave them.
+    pub labels: BTreeMap<String, String>,
+    /// As the kubelet gave them.
+    pub annotations: BTreeMap<String, String>,
+    /// `image.image` and `user_specified_image` as to be reported.
+    pub image: cri::ImageSpec,
+    /// Id of the image it was made from.
+    pub image_id: ImageId,
+    /// Where it stands.
+    pub state: State,
+    /// Nanoseconds since the epoch.
+    pub created_at_ns: i64,
+    /// Nanoseconds since the epoch, 0 when never.
+    pub started_at_ns: i64,
+    /// Nanoseconds since the epoch, 0 when never.
+    pub finished_at_ns: i64,
+    /// 0 while it runs.
+    pub exit_code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, `ContainerCannotRun`; empty while it runs.
+    pub reason: String,
+    /// The engine's words on why it couldn't run.
+    pub message: String,
+    /// Host pid, 0 when not running.
+    pub pid: i32,
+    /// Bind and image mounts.
+    pub mounts: Vec<cri::Mount>,
+    /// Where the CRI log is, absolute; empty when none was asked for.
+    pub log_path: String,
+    /// Docker's json-file, which the log pump reads; empty until started.
+    pub spool_path: String,
+    /// Limits in force.
+    pub resources: cri::LinuxContainerResources,
+    /// What Docker's API can't say and we write into the cgroup after start: file name to value.
+    pub cgroup_wishes: BTreeMap<String, String>,
+    /// Effective stop signal.
+    pub stop_signal: cri::Signal,
+    /// Has a terminal: its log has one stream.
+    pub tty: bool,
+    /// Tells an equal request from a different one; empty when another adapter made it.
+    pub fingerprint: String,
+}

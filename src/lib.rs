@@ -1,0 +1,7 @@
+//! dockershim
+pub mod cri;
+pub mod error;
+pub mod id;
+pub mod engine;
+pub mod index;
+pub mod translate;
