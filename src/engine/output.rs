@@ -1,0 +1,141 @@
+//! The multiplexed output stream of attach and exec without a terminal: frames of an 8-byte head
+//! (stream, three zeros, big-endian length) and their payload. See the Engine API, `POST /containers/{id}/attach`.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::Error;
+
+/// Which of the process's outputs a chunk came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Splits the byte stream into chunks; pure, so that any cut of the input gives the same result.
+#[derive(Default)]
+struct Frames {
+    buffer: BytesMut,
+    /// Stream and bytes left of the frame being read.
+    current: Option<(Stream, usize)>,
+}
+
+impl Frames {
+    /// The next piece of payload that is there; None when more input is needed.
+    fn next(&mut self) -> Result<Option<(Stream, Bytes)>, u8> {
+        loop {
+            if let Some((stream, left)) = self.current.take() {
+                if left == 0 {
+                    continue;
+                }
+                if self.buffer.is_empty() {
+                    self.current = Some((stream, left));
+                    return Ok(None);
+                }
+                let take = left.min(self.buffer.len());
+                self.current = Some((stream, left - take));
+                return Ok(Some((stream, self.buffer.split_to(take).freeze())));
+            }
+            if self.buffer.len() < 8 {
+                return Ok(None);
+            }
+            let stream = match self.buffer[0] {
+                0 | 1 => Stream::Stdout,
+                2 => Stream::Stderr,
+                other => return Err(other),
+            };
+            self.buffer.advance(4);
+            let length = self.buffer.get_u32();
+            self.current = Some((stream, usize::try_from(length).unwrap_or(usize::MAX)));
+        }
+    }
+}
+
+/// A process's output as it comes.
+pub struct Output {
+    body: Incoming,
+    frames: Frames,
+}
+
+impl Output {
+    pub(super) fn new(body: Incoming) -> Self {
+        Output { body, frames: Frames::default() }
+    }
+
+    /// The next chunk; None at the end. Safe to drop while waiting.
+    pub async fn next(&mut self) -> Result<Option<(Stream, Bytes)>, Error> {
+        loop {
+            match self.frames.next() {
+                Ok(Some(chunk)) => return Ok(Some(chunk)),
+                Ok(None) => {}
+                Err(byte) => {
+                    let reason = format!("no stream has number {byte}");
+                    return Err(Error::Unreadable { call: "exec output", reason });
+                }
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            let frame = frame.map_err(|error| Error::Unreachable { source: Box::new(error) })?;
+            if let Some(data) = frame.data_ref() {
+                self.frames.buffer.extend_from_slice(data);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(stream: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = vec![stream, 0, 0, 0];
+        out.extend(u32::try_from(payload.len()).unwrap().to_be_bytes());
+        out.extend(payload);
+        out
+    }
+
+    fn read(chunks: impl IntoIterator<Item = Vec<u8>>) -> (Vec<u8>, Vec<u8>) {
+        let (mut frames, mut out, mut err) = (Frames::default(), Vec::new(), Vec::new());
+        for chunk in chunks {
+            frames.buffer.extend_from_slice(&chunk);
+            while let Some((stream, bytes)) = frames.next().unwrap() {
+                match stream {
+                    Stream::Stdout => out.extend(bytes),
+                    Stream::Stderr => err.extend(bytes),
+                }
+            }
+        }
+        (out, err)
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_of_the_input_gives_the_same_output(
+            payloads in prop::collection::vec((1u8..=2, prop::collection::vec(any::<u8>(), 0..40)), 0..8),
+            cut in 1usize..13,
+        ) {
+            let wire: Vec<u8> = payloads.iter().flat_map(|(stream, bytes)| frame(*stream, bytes)).collect();
+            let of = |wanted: u8| payloads.iter().filter(|(s, _)| *s == wanted).flat_map(|(_, b)| b.clone()).collect::<Vec<u8>>();
+            let (out, err) = read(wire.chunks(cut).map(<[u8]>::to_vec));
+            prop_assert_eq!(out, of(1));
+            prop_assert_eq!(err, of(2));
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let mut frames = Frames { buffer: BytesMut::from(&bytes[..]), current: None };
+            while let Ok(Some(_)) = frames.next() {}
+        }
+    }
+
+    #[test]
+    fn an_unknown_stream_is_an_error() {
+        let mut frames = Frames { buffer: BytesMut::from(&frame(7, b"x")[..]), current: None };
+        assert_eq!(frames.next(), Err(7));
+    }
+}

@@ -1,0 +1,144 @@
+//! HTTP over the Engine's Unix socket: a pool of kept connections, with the API version put in front of every path.
+//! It carries bytes only; what a path or an answer means is for the files beside it.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::UnixStream;
+
+use super::feature::ApiVersion;
+
+/// A request's body, of any origin.
+pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// How long a connection may rest before it is closed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The pool. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Transport {
+    client: Client<UnixConnector, Body>,
+    /// Minor part of the pinned API version; 0 while none is agreed.
+    minor: Arc<AtomicU16>,
+}
+
+impl Transport {
+    /// A pool of connections to the socket at `path`; connects when first used.
+    pub(super) fn new(path: PathBuf) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(16)
+            .build(UnixConnector { path: Arc::new(path) });
+        Transport { client, minor: Arc::default() }
+    }
+
+    /// Pins the version that all further requests carry.
+    pub(super) fn pin(&self, version: ApiVersion) {
+        self.minor.store(version.minor, Ordering::Relaxed);
+    }
+
+    /// The pinned version, if one is agreed.
+    pub(super) fn pinned(&self) -> Option<ApiVersion> {
+        match self.minor.load(Ordering::Relaxed) {
+            0 => None,
+            minor => Some(ApiVersion { major: 1, minor }),
+        }
+    }
+
+    /// Sends a request; its path gets the pinned version in front.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+        *request.uri_mut() = self.versioned(request.uri());
+        self.client.request(request).await
+    }
+
+    /// `/containers/json?all=1` → `http://engine/v1.41/containers/json?all=1`.
+    fn versioned(&self, uri: &Uri) -> Uri {
+        let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let prefix = self.pinned().map(|version| format!("/v{version}")).unwrap_or_default();
+        Uri::builder()
+            .scheme("http")
+            .authority("engine")
+            .path_and_query(format!("{prefix}{path}"))
+            .build()
+            .unwrap_or_else(|_| uri.clone())
+    }
+}
+
+impl Transport {
+    /// Carries one of bollard's requests.
+    pub(super) async fn carry(
+        self,
+        request: bollard::BollardRequest,
+    ) -> Result<Response<Incoming>, bollard::errors::Error> {
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        self.send(request).await.map_err(|err| bollard::errors::Error::HyperLegacyError { err })
+    }
+}
+
+/// Connects to one socket, whatever the request's authority says.
+#[derive(Clone)]
+struct UnixConnector {
+    path: Arc<PathBuf>,
+}
+
+impl tower_service::Service<Uri> for UnixConnector {
+    type Response = UnixConnection;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = std::io::Result<UnixConnection>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let path = self.path.clone();
+        Box::pin(async move { Ok(UnixConnection(TokioIo::new(UnixStream::connect(path.as_path()).await?))) })
+    }
+}
+
+/// A Unix stream as the pool wants it.
+struct UnixConnection(TokioIo<UnixStream>);
+
+impl Connection for UnixConnection {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for UnixConnection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl Write for UnixConnection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
