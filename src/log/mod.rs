@@ -1,0 +1,168 @@
+//! Container logs: from Docker's json-file, the spool, to the CRI file that the kubelet asked for.
+//!
+//! ```text
+//!   dockerd ──▶ X-json.log(.1 .2 …) ──▶ Spool ──▶ convert ──▶ Replay, Output ──▶ log_path
+//!                    │                  spool.rs  json_file.rs   output.rs       path.rs
+//!                    │                            line.rs
+//!                    │                  └── one Transfer, the blocking half (transfer.rs) ─┘
+//!                    └─ watch.rs ──▶ Pump, one task for each container (pump.rs)
+//! ```
+//!
+//! How far a log has come is kept on disk (position.rs). Docker's own file stays as it is, so `docker logs` works.
+//!
+//! **Invariants**: after the death of this process at any instruction every line is in the log once, a torn last one is cut and
+//! written again; a line is never written before those before it; nothing here asks the engine, and Docker's files are only
+//! read. One slow or full disk stops the logs on it and nothing else.
+
+mod error;
+pub mod json_file;
+pub mod line;
+mod output;
+mod path;
+mod position;
+mod pump;
+mod spool;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod watch;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::id::ContainerId;
+use crate::record::Records;
+use pump::{Command, Start};
+use watch::Watcher;
+
+pub use error::Error;
+pub use path::LogPath;
+
+/// Commands that may wait for one pump.
+const COMMANDS: usize = 4;
+
+/// How a drain has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Everything is in the log, which is closed.
+    Done,
+    /// Not yet; it goes on by itself.
+    TimedOut,
+    /// Nobody follows this container, so there is nothing to wait for.
+    NotFollowed,
+}
+
+/// The pumps of all containers. Cheap to clone.
+#[derive(Clone)]
+pub struct Pumps {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    positions: Records,
+    /// A pump that has ended is known by its closed channel.
+    pumps: Mutex<HashMap<ContainerId, mpsc::Sender<Command>>>,
+    watcher: OnceLock<Option<Arc<Watcher>>>,
+}
+
+impl Pumps {
+    /// No pumps yet. `positions` keeps how far each log has come, by the container's id.
+    pub fn new(positions: Records) -> Self {
+        Pumps { inner: Arc::new(Inner { positions, pumps: Mutex::default(), watcher: OnceLock::new() }) }
+    }
+
+    /// Follows a container's spool (Docker's json-file, which may not be there yet) into its log, from where it was left; does
+    /// nothing while it is followed already. The log is there when this has come back.
+    pub async fn follow(&self, id: &ContainerId, spool: PathBuf, path: LogPath) -> Result<(), Error> {
+        loop {
+            let (opened, answer) = oneshot::channel();
+            match self.join_or_insert(id) {
+                Ok(commands) => {
+                    let start = Start {
+                        id: id.clone(),
+                        spool,
+                        path,
+                        records: self.inner.positions.clone(),
+                        watcher: self.watcher(),
+                    };
+                    tokio::spawn(pump::run(start, opened, commands));
+                    return answer.await.unwrap_or_else(|_| Err(Error::NotFollowed(id.clone())));
+                }
+                // one that ends instead of answering leaves its place
+                Err(pump) if ask(&pump, Command::Ready).await.is_none() => {}
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits until all of the spool is in the log, then ends following; to be called when the container's process has ended.
+    pub async fn drain(&self, id: &ContainerId, limit: Duration) -> Drained {
+        let Some(pump) = self.pump(id) else { return Drained::NotFollowed };
+        match tokio::time::timeout(limit, ask(&pump, Command::Drain)).await {
+            Ok(Some(())) => Drained::Done,
+            Ok(None) => Drained::NotFollowed,
+            Err(_) => Drained::TimedOut,
+        }
+    }
+
+    /// Goes on in the file that is at the log's path now, made when there is none: the file that was there before, under whatever
+    /// name, gets no more lines once this has come back.
+    pub async fn reopen(&self, id: &ContainerId) -> Result<(), Error> {
+        let answer = match self.pump(id) {
+            Some(pump) => ask(&pump, Command::Reopen).await,
+            None => None,
+        };
+        answer.unwrap_or_else(|| Err(Error::NotFollowed(id.clone())))
+    }
+
+    /// The container is gone: ends following at once and drops its position. The log file itself is the kubelet's to remove.
+    pub async fn forget(&self, id: &ContainerId) {
+        let pump = self.pumps().remove(id);
+        if let Some(pump) = pump {
+            ask(&pump, Command::Stop).await;
+        }
+        let (positions, name) = (self.inner.positions.clone(), id.clone());
+        let removed = tokio::task::spawn_blocking(move || positions.remove(name.as_str())).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(container = %id, %error, "the log's position is left behind");
+        }
+    }
+
+    /// The running pump's channel, or the receiving end of a new one in its place.
+    fn join_or_insert(&self, id: &ContainerId) -> Result<mpsc::Receiver<Command>, mpsc::Sender<Command>> {
+        let mut pumps = self.pumps();
+        if let Some(pump) = pumps.get(id).filter(|pump| !pump.is_closed()) {
+            return Err(pump.clone());
+        }
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        pumps.insert(id.clone(), commands);
+        Ok(receiver)
+    }
+
+    fn pump(&self, id: &ContainerId) -> Option<mpsc::Sender<Command>> {
+        self.pumps().get(id).filter(|pump| !pump.is_closed()).cloned()
+    }
+
+    fn pumps(&self) -> MutexGuard<'_, HashMap<ContainerId, mpsc::Sender<Command>>> {
+        self.inner.pumps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watcher(&self) -> Option<Arc<Watcher>> {
+        let start = || {
+            let told = |error| tracing::warn!(%error, "no inotify to be had; logs are looked at each second");
+            Watcher::start().map_err(told).ok()
+        };
+        self.inner.watcher.get_or_init(start).clone()
+    }
+}
+
+/// Sends a command and waits for its answer; None when the pump ends without one.
+async fn ask<T>(pump: &mpsc::Sender<Command>, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    let (sender, answer) = oneshot::channel();
+    pump.send(command(sender)).await.ok()?;
+    answer.await.ok()
+}

@@ -1,0 +1,222 @@
+//! One task for each followed container.
+//!
+//! ```text
+//!   open ──▶ set the watch ──▶ round ──▶ rest ──▶ (event, command, save due, retry) ──▶ set the watch …
+//!                                │
+//!                                └─ nothing left, and the container has ended ──▶ save, close
+//! ```
+//!
+//! A quiet container costs nothing; a busy one is looked at each [`GATHER`], so that its lines move in batches.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::error::Error;
+use super::path::LogPath;
+use super::transfer::{Round, Transfer};
+use super::watch::Watcher;
+use crate::id::ContainerId;
+use crate::record::Records;
+
+/// How long lines may gather before they are moved together.
+const GATHER: Duration = Duration::from_millis(10);
+/// Between two looks at a spool that can't be watched (its directory isn't there, or the user's watches are used up).
+const LOOK: Duration = Duration::from_secs(1);
+/// Between two attempts to read or write what has failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a pump can be told.
+pub(super) enum Command {
+    /// Say when the log is open.
+    Ready(oneshot::Sender<()>),
+    /// The container has ended: say when everything is written, and end.
+    Drain(oneshot::Sender<()>),
+    /// Go on in the file that is at the log's path now.
+    Reopen(oneshot::Sender<Result<(), Error>>),
+    /// End now; say when.
+    Stop(oneshot::Sender<()>),
+}
+
+/// What a pump is made from.
+pub(super) struct Start {
+    pub(super) id: ContainerId,
+    pub(super) spool: PathBuf,
+    pub(super) path: LogPath,
+    pub(super) records: Records,
+    /// None: no inotify to be had.
+    pub(super) watcher: Option<Arc<Watcher>>,
+}
+
+struct Pump {
+    id: ContainerId,
+    directory: PathBuf,
+    transfer: Arc<Mutex<Transfer>>,
+    watcher: Option<Arc<Watcher>>,
+    wake: Arc<Notify>,
+    /// The watch that has not woken us yet.
+    watch: Option<i32>,
+    /// Who waits for the end of the log; the container has ended if anyone does.
+    draining: Vec<oneshot::Sender<()>>,
+    /// The failure has been told.
+    failing: bool,
+}
+
+/// Opens the log, says so, and follows the spool until told to end.
+pub(super) async fn run(
+    start: Start,
+    opened: oneshot::Sender<Result<(), Error>>,
+    mut commands: mpsc::Receiver<Command>,
+) {
+    let Start { id, spool, path, records, watcher } = start;
+    let directory = spool.parent().map(PathBuf::from).unwrap_or_default();
+    let opening = id.clone();
+    let transfer = match blocking(&id, move || Transfer::open(opening, spool, path, records)).await {
+        Ok(transfer) => Arc::new(Mutex::new(transfer)),
+        Err(error) => {
+            let _ = opened.send(Err(error));
+            return;
+        }
+    };
+    // whoever asked may have gone away; the log is wanted all the same
+    let _ = opened.send(Ok(()));
+    let (wake, watch, draining, failing) = (Arc::default(), None, Vec::new(), false);
+    let mut pump = Pump { id, directory, transfer, watcher, wake, watch, draining, failing };
+    pump.follow(&mut commands).await;
+    if let (Some(watcher), Some(watch)) = (&pump.watcher, pump.watch) {
+        watcher.disarm(watch);
+    }
+}
+
+impl Pump {
+    async fn follow(&mut self, commands: &mut mpsc::Receiver<Command>) {
+        loop {
+            // before reading, so that what is written from here on wakes us
+            self.set_watch();
+            let (round, save_due) = self.round().await;
+            if round == Some(Round::Nothing) && !self.draining.is_empty() {
+                return self.end_drained(commands).await;
+            }
+            tokio::select! {
+                biased;
+                command = commands.recv() => if !self.obey(command).await { return },
+                () = self.rest(round, save_due) => {}
+            }
+        }
+    }
+
+    /// Everything is written: saves, and tells those who wait. What else was asked meanwhile finds the pump gone.
+    async fn end_drained(&mut self, commands: &mut mpsc::Receiver<Command>) {
+        let saved = self.on_transfer(|transfer| {
+            transfer.save();
+            Ok(())
+        });
+        let _ = saved.await;
+        commands.close();
+        while let Ok(command) = commands.try_recv() {
+            if let Command::Drain(drained) = command {
+                self.draining.push(drained);
+            }
+        }
+        for drained in self.draining.drain(..) {
+            let _ = drained.send(());
+        }
+    }
+
+    /// Does what it is told; false when that is to end. Whoever asked may have gone away since.
+    async fn obey(&mut self, command: Option<Command>) -> bool {
+        match command {
+            Some(Command::Ready(ready)) => {
+                let _ = ready.send(());
+            }
+            Some(Command::Drain(drained)) => self.draining.push(drained),
+            Some(Command::Reopen(reopened)) => {
+                let _ = reopened.send(self.on_transfer(Transfer::reopen).await);
+            }
+            Some(Command::Stop(stopped)) => {
+                let _ = stopped.send(());
+                return false;
+            }
+            None => return false,
+        }
+        true
+    }
+
+    /// One round; None when it failed. Says also when the position is to be saved.
+    async fn round(&mut self) -> (Option<Round>, Option<Instant>) {
+        let outcome = self.on_transfer(|transfer| Ok((transfer.round()?, transfer.save_due()))).await;
+        match outcome {
+            Ok((round, save_due)) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(container = %self.id, "the log is written again");
+                }
+                (Some(round), save_due)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!(container = %self.id, %error, "the log has stopped; trying again");
+                }
+                (None, None)
+            }
+        }
+    }
+
+    /// Waits until there may be something to do.
+    async fn rest(&mut self, round: Option<Round>, save_due: Option<Instant>) {
+        match round {
+            None => return tokio::time::sleep(RETRY).await,
+            Some(Round::More) => return,
+            Some(Round::Moved) if !self.draining.is_empty() => return,
+            Some(Round::Moved) => tokio::time::sleep(GATHER).await,
+            Some(Round::Nothing) => {}
+        }
+        let save_due = save_due.map(tokio::time::Instant::from_std);
+        let look = if self.watch.is_none() { Some(tokio::time::Instant::now() + LOOK) } else { None };
+        tokio::select! {
+            () = self.wake.notified() => self.watch = None,
+            () = until(save_due) => {}
+            () = until(look) => {}
+        }
+    }
+
+    fn set_watch(&mut self) {
+        if self.watch.is_none()
+            && let Some(watcher) = &self.watcher
+        {
+            self.watch = match watcher.arm(&self.directory, &self.wake) {
+                Ok(watch) => Some(watch),
+                Err(error) => {
+                    tracing::debug!(container = %self.id, %error, "the spool can't be watched; it is looked at each second");
+                    None
+                }
+            };
+        }
+    }
+
+    async fn on_transfer<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut Transfer) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let transfer = self.transfer.clone();
+        blocking(&self.id, move || act(&mut transfer.lock().unwrap_or_else(PoisonError::into_inner))).await
+    }
+}
+
+/// Runs something that may block; it can't be followed any more should that die.
+async fn blocking<T: Send + 'static>(
+    id: &ContainerId,
+    act: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(act).await;
+    done.unwrap_or_else(|_| Err(Error::NotFollowed(id.clone())))
+}
+
+/// Sleeps until then; for ever without one.
+async fn until(then: Option<tokio::time::Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,219 @@
+//! From one container's spool to its log file: the blocking half of a pump, run on the blocking pool, because a full or slow disk
+//! must stop this container's log and nothing else. Between two rounds it holds two open files and next to no memory.
+//!
+//! **Invariants**: a position's mark moves on only when everything before it is in the log; the spool is taken only into `out`,
+//! and `out` is emptied only into files that a saved position names.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::error::Error;
+use super::line;
+use super::output::{Output, Replay};
+use super::path::LogPath;
+use super::position::Position;
+use super::spool::Spool;
+use crate::id::ContainerId;
+use crate::record::Records;
+
+/// How much one round takes at most, so that a busy container can be told something in between.
+const ROUND: usize = 1024 * 1024;
+/// The shortest time between two saves; the lines of that time are compared after a crash.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a round has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Round {
+    /// There is more.
+    More,
+    /// All that was there has been written.
+    Moved,
+    /// Nothing was there.
+    Nothing,
+}
+
+/// One container's log on its way.
+pub(super) struct Transfer {
+    id: ContainerId,
+    path: LogPath,
+    spool: Spool,
+    /// What the log may hold already, to be compared first.
+    replays: VecDeque<Replay>,
+    output: Output,
+    /// Converted and not written yet: empty between rounds unless writing fails.
+    out: Vec<u8>,
+    records: Records,
+    position: Position,
+    /// It is on disk.
+    is_saved: bool,
+    saved_at: Option<Instant>,
+    /// That it can't be saved has been told.
+    unsaved_told: bool,
+    damaged: u64,
+}
+
+impl Transfer {
+    /// Opens the log, made when it isn't there, and finds out how far it has come.
+    pub(super) fn open(id: ContainerId, spool: PathBuf, path: LogPath, records: Records) -> Result<Self, Error> {
+        let output = Output::open(&path)?;
+        let known: Option<Position> = records.load(id.as_str()).unwrap_or_else(|error| {
+            tracing::warn!(container = %id, %error, "the log's position can't be read; the log is compared from its start");
+            None
+        });
+        let since = match &known {
+            Some(position) => output.since(position, &path)?,
+            None => None,
+        };
+        let is_saved = since.is_some();
+        let (position, replays) = match (known, since) {
+            (Some(position), Some(replays)) => (position, replays),
+            _ => output.start_over(&path)?,
+        };
+        let mut transfer = Transfer {
+            spool: Spool::new(spool, position.spool.clone()),
+            replays: replays.into(),
+            out: Vec::new(),
+            saved_at: None,
+            unsaved_told: false,
+            damaged: 0,
+            id,
+            path,
+            output,
+            records,
+            position,
+            is_saved,
+        };
+        transfer.name_output()?;
+        Ok(transfer)
+    }
+
+    /// Moves what there is, at most a round's worth.
+    pub(super) fn round(&mut self) -> Result<Round, Error> {
+        let mut moved = self.out.len();
+        self.flush()?;
+        let round = loop {
+            if moved >= ROUND {
+                break Round::More;
+            }
+            if !self.spool.fill().map_err(|source| Error::Spool { path: self.spool.path().to_owned(), source })? {
+                break if moved == 0 { Round::Nothing } else { Round::Moved };
+            }
+            moved += self.spool.lines().len();
+            let damaged = line::convert(self.spool.lines(), &mut self.out);
+            self.count_damaged(damaged);
+            self.spool.take();
+            self.flush()?;
+        };
+        // a quiet container holds no buffer
+        self.out = Vec::new();
+        self.save_if_due();
+        Ok(round)
+    }
+
+    /// Goes on in the file that is at the log's path now, made when there is none.
+    pub(super) fn reopen(&mut self) -> Result<(), Error> {
+        let new = Output::open(&self.path)?;
+        // from here on the position names the new file, so a power loss must not take the old one's end
+        if let Err(error) = self.output.sync() {
+            tracing::warn!(container = %self.id, %error, "the rotated log can't be synced");
+        }
+        self.output = new;
+        self.name_output()?;
+        self.save();
+        Ok(())
+    }
+
+    /// Makes the position say where the next line goes, if it doesn't yet.
+    fn name_output(&mut self) -> Result<(), Error> {
+        let output = self.output.written().map_err(|source| self.write_failed(source))?;
+        if self.position.outputs.last().is_none_or(|last| last.file != output.file) {
+            self.position.outputs.push(output);
+            self.is_saved = false;
+        }
+        self.keep_position();
+        Ok(())
+    }
+
+    /// Moves the position on to what has been taken, and saves it. Not while something is still to be written or compared.
+    pub(super) fn save(&mut self) {
+        if !self.is_settled() {
+            return;
+        }
+        self.saved_at = Some(Instant::now());
+        // a file that can't be asked for its length can't be written either, and that is told
+        let Ok(output) = self.output.written() else { return };
+        let position = Position { spool: self.spool.mark().cloned(), outputs: vec![output] };
+        self.is_saved &= self.position == position;
+        self.position = position;
+        self.keep_position();
+    }
+
+    /// Writes the position's record if the one on disk is another. The log goes on without: a crash may then double lines.
+    fn keep_position(&mut self) {
+        if self.is_saved {
+            return;
+        }
+        match self.records.save_unsynced(self.id.as_str(), &self.position) {
+            Ok(()) => (self.is_saved, self.unsaved_told) = (true, false),
+            Err(error) => {
+                if !std::mem::replace(&mut self.unsaved_told, true) {
+                    tracing::warn!(container = %self.id, %error, "the log's position can't be saved");
+                }
+            }
+        }
+    }
+
+    /// When the next save is due; None when everything is saved.
+    pub(super) fn save_due(&self) -> Option<Instant> {
+        if !self.is_settled() || (self.is_saved && self.position.spool.as_ref() == self.spool.mark()) {
+            return None;
+        }
+        Some(self.saved_at.map_or_else(Instant::now, |at| at + SAVE_INTERVAL))
+    }
+
+    fn save_if_due(&mut self) {
+        if self.save_due().is_some_and(|due| due <= Instant::now()) {
+            self.save();
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.out.is_empty() && self.replays.is_empty()
+    }
+
+    /// Writes what is converted, but for what the log holds already.
+    fn flush(&mut self) -> Result<(), Error> {
+        self.compare().and_then(|()| self.write()).map_err(|source| self.write_failed(source))
+    }
+
+    fn write_failed(&self, source: io::Error) -> Error {
+        Error::Write { path: self.path.as_joined(), source }
+    }
+
+    fn compare(&mut self) -> io::Result<()> {
+        while let Some(replay) = self.replays.front_mut() {
+            let held = replay.take(&self.out)?;
+            self.out.drain(..held);
+            if !replay.is_done() {
+                break;
+            }
+            self.replays.pop_front();
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let (done, outcome) = self.output.append(&self.out);
+        self.out.drain(..done);
+        outcome
+    }
+
+    fn count_damaged(&mut self, count: u64) {
+        if self.damaged == 0 && count > 0 {
+            tracing::warn!(container = %self.id, spool = %self.spool.path().display(), "docker's log has damaged lines; they are passed over");
+        }
+        self.damaged += count;
+    }
+}

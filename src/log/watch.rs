@@ -1,0 +1,139 @@
+//! Wakes a pump when its spool changes: one inotify instance for all (a user may have only 128), one watch for each container's
+//! directory, where Docker's rotations show as well. A watch tells once and is gone; a pump sets it again before it reads, so a
+//! busy container costs one event for each round of its pump, not one for each line.
+
+use std::collections::HashMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+/// The shared instance.
+pub(super) struct Watcher {
+    inotify: AsyncFd<OwnedFd>,
+    /// Who is to be woken, by watch.
+    waiting: Mutex<HashMap<i32, Arc<Notify>>>,
+}
+
+impl Watcher {
+    /// Starts watching, in a task of its own for as long as the process lives.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for types that may change their descriptor; an OwnedFd can't"
+    )]
+    pub(super) fn start() -> io::Result<Arc<Self>> {
+        let inotify = AsyncFd::new(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
+        let watcher = Arc::new(Watcher { inotify, waiting: Mutex::default() });
+        tokio::spawn(watcher.clone().run());
+        Ok(watcher)
+    }
+
+    /// Wakes `wake` at the next change of a file in the directory. Each directory has one who waits.
+    pub(super) fn arm(&self, directory: &Path, wake: &Arc<Notify>) -> io::Result<i32> {
+        let flags =
+            WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONESHOT | WatchFlags::ONLYDIR;
+        // held meanwhile: the event must not be read before it is known whose it is
+        let mut waiting = self.waiting();
+        let watch = inotify::add_watch(&self.inotify, directory, flags)?;
+        waiting.insert(watch, wake.clone());
+        Ok(watch)
+    }
+
+    /// Ends a watch that may not have told yet.
+    pub(super) fn disarm(&self, watch: i32) {
+        self.waiting().remove(&watch);
+        // one that has told is gone already
+        let _ = inotify::remove_watch(&self.inotify, watch);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<i32, Arc<Notify>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(self: Arc<Self>) {
+        while let Ok(mut ready) = self.inotify.readable().await {
+            match self.read_events() {
+                Errno::WOULDBLOCK => ready.clear_ready(),
+                Errno::INTR => {}
+                errno => {
+                    tracing::error!(error = %io::Error::from(errno), "inotify can't be read; logs are looked at each second");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    self.wake_all();
+                }
+            }
+        }
+    }
+
+    /// Reads what there is; says why no more.
+    fn read_events(&self) -> Errno {
+        let mut buffer = [const { MaybeUninit::uninit() }; 4096];
+        let mut reader = Reader::new(&self.inotify, &mut buffer);
+        loop {
+            match reader.next() {
+                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => self.wake_all(),
+                Ok(event) => {
+                    if let Some(wake) = self.waiting().remove(&event.wd()) {
+                        wake.notify_one();
+                    }
+                }
+                Err(errno) => return errno,
+            }
+        }
+    }
+
+    fn wake_all(&self) {
+        self.waiting().drain().for_each(|(_, wake)| wake.notify_one());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::log::tests::Temp;
+
+    async fn is_woken(wake: &Notify, within_ms: u64) -> bool {
+        tokio::time::timeout(Duration::from_millis(within_ms), wake.notified()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_watch_tells_once_of_a_write_and_of_a_rotation() {
+        let temp = Temp::new();
+        let (watcher, wake) = (Watcher::start().unwrap(), Arc::new(Notify::new()));
+        let (old, new) = (temp.path().join("X"), temp.path().join("X.1"));
+        fs::write(&old, "").unwrap();
+        watcher.arm(temp.path(), &wake).unwrap();
+        assert!(!is_woken(&wake, 20).await);
+        fs::write(&old, "line").unwrap();
+        assert!(is_woken(&wake, 5000).await);
+        fs::write(&old, "line").unwrap();
+        assert!(!is_woken(&wake, 20).await);
+        watcher.arm(temp.path(), &wake).unwrap();
+        fs::rename(&old, &new).unwrap();
+        assert!(is_woken(&wake, 5000).await);
+        watcher.arm(temp.path(), &wake).unwrap();
+        fs::File::create(&old).unwrap();
+        assert!(is_woken(&wake, 5000).await);
+        assert!(watcher.waiting().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_was_ended_tells_nothing() {
+        let temp = Temp::new();
+        let (watcher, wake) = (Watcher::start().unwrap(), Arc::new(Notify::new()));
+        let watch = watcher.arm(temp.path(), &wake).unwrap();
+        watcher.disarm(watch);
+        watcher.disarm(watch);
+        fs::write(temp.path().join("X"), "line").unwrap();
+        assert!(!is_woken(&wake, 20).await);
+        assert!(watcher.arm(&temp.path().join("missing"), &wake).is_err());
+    }
+}
