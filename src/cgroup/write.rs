@@ -1,0 +1,215 @@
+//! Wishes: what Docker's API can't say, as cgroup v2 file names and values, written into a running container's cgroup.
+//!
+//! The kubelet sends some of them with practically every container (`memory.swap.max`, `memory.oom.group`, a zero for each
+//! size of huge pages), so that a kernel without those files must not keep pods from starting.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::{Cgroup, Error, Place};
+
+impl Cgroup {
+    /// Writes each wish, in the order of their names, up to the first that fails. A container that has ended has no wishes left.
+    ///
+    /// A limit of huge pages limits reservations too, as OCI runtimes do it: else a container that is over its limit doesn't
+    /// fail to map memory, but dies when it touches it.
+    pub fn write(&self, wishes: &BTreeMap<String, String>) -> Result<(), Error> {
+        wishes.keys().try_for_each(|name| check(name))?;
+        for (name, value) in wishes {
+            let mut written = self.write_one(name, value);
+            if let (Ok(()), Some(reserved)) = (&written, reservations(name)) {
+                written = self.write_one(&reserved, value).or_else(Error::unless_missing);
+            }
+            match written {
+                Err(error) if error.is_gone() => return Ok(()),
+                Err(error) if error.is_lacking() && is_dispensable(name, value) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_one(&self, name: &str, value: &str) -> Result<(), Error> {
+        let controller = name.split('.').next().unwrap_or_default();
+        match self.place(controller)? {
+            Place::V2(directory) => put(directory.join(name), value),
+            Place::V1(directory) => {
+                let file = legacy_name(name).ok_or_else(|| Error::OnlyV2 { name: name.to_owned() })?;
+                put(directory.join(file), if value == "max" { "-1" } else { value })
+            }
+        }
+    }
+}
+
+impl Error {
+    /// Whether the node has no such file at all.
+    fn is_lacking(&self) -> bool {
+        matches!(self, Error::Missing { .. } | Error::Unmounted { .. } | Error::OnlyV2 { .. })
+    }
+
+    /// Forgives the absence of a file that not every kernel has.
+    fn unless_missing(self) -> Result<(), Self> {
+        if matches!(self, Error::Missing { .. }) { Ok(()) } else { Err(self) }
+    }
+}
+
+/// Whether it is a file's bare name, `controller.file`: nothing that leads out of the cgroup's directory.
+fn check(name: &str) -> Result<(), Error> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let is_name = name.chars().all(is_allowed) && !name.starts_with('.') && name.contains('.');
+    if is_name { Ok(()) } else { Err(Error::Name { name: name.to_owned() }) }
+}
+
+/// Whether containers start on a node without this file all the same: the kubelet asks it for all of them, whatever the
+/// kernel can do.
+fn is_dispensable(name: &str, value: &str) -> bool {
+    match name {
+        "memory.swap.max" | "memory.oom.group" => true,
+        _ => name.starts_with("hugetlb.") && matches!(value, "0" | "max"),
+    }
+}
+
+/// What v1 calls the file of a wish, if there can be one there: huge pages have the same limits in both versions.
+fn legacy_name(name: &str) -> Option<String> {
+    let huge = name.strip_prefix("hugetlb.")?;
+    let limit = huge.strip_suffix(".max").or_else(|| huge.strip_suffix(".limit_in_bytes"))?;
+    Some(format!("hugetlb.{limit}.limit_in_bytes"))
+}
+
+/// The limit of reservations beside a limit of huge pages (kernel 5.7).
+fn reservations(name: &str) -> Option<String> {
+    let size = name.strip_prefix("hugetlb.")?.strip_suffix(".max")?;
+    (!size.contains('.')).then(|| format!("hugetlb.{size}.rsvd.max"))
+}
+
+/// One write call, as these files want it; never creates the file.
+fn put(path: PathBuf, value: &str) -> Result<(), Error> {
+    let written =
+        OpenOptions::new().write(true).truncate(true).open(&path).and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(|source| writing(&path, value, source))
+}
+
+fn writing(path: &Path, value: &str, source: std::io::Error) -> Error {
+    let (owned, value) = (path.to_owned(), value.to_owned());
+    Error::vanished(path, &source).unwrap_or(Error::Write { path: owned, value, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cgroup::fixture::Tree;
+
+    fn wishes(all: &[(&str, &str)]) -> BTreeMap<String, String> {
+        all.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn v2(tree: &Tree) -> Cgroup {
+        Cgroup { legacy: BTreeMap::new(), unified: Some(tree.path().to_owned()) }
+    }
+
+    fn v1(controller: &str, tree: &Tree) -> Cgroup {
+        Cgroup { legacy: BTreeMap::from([(controller.to_owned(), tree.path().to_owned())]), unified: None }
+    }
+
+    #[test]
+    fn each_wish_goes_to_its_file() {
+        let tree = Tree::new(&[("memory.oom.group", "0\n"), ("memory.swap.max", "max\n"), ("memory.high", "max\n")]);
+        let asked = [("memory.oom.group", "1"), ("memory.swap.max", "0"), ("memory.high", "1048576")];
+        v2(&tree).write(&wishes(&asked)).unwrap();
+        for (name, value) in asked {
+            assert_eq!(tree.content(name).as_deref(), Some(value));
+        }
+    }
+
+    #[test]
+    fn what_comes_with_every_container_is_passed_over_on_a_kernel_without_it() {
+        let tree = Tree::new(&[]);
+        let asked =
+            [("hugetlb.1GB.max", "0"), ("hugetlb.2MB.max", "max"), ("memory.oom.group", "1"), ("memory.swap.max", "0")];
+        v2(&tree).write(&wishes(&asked)).unwrap();
+        assert_eq!(tree.content("memory.oom.group"), None, "no file is made");
+        let nowhere = Cgroup { legacy: BTreeMap::new(), unified: None };
+        nowhere.write(&wishes(&asked)).unwrap();
+    }
+
+    #[test]
+    fn any_other_wish_that_cannot_be_had_is_refused_by_name() {
+        let tree = Tree::new(&[]);
+        for (name, value) in [("memory.high", "1"), ("hugetlb.2MB.max", "2097152"), ("io.weight", "100")] {
+            let error = v2(&tree).write(&wishes(&[(name, value)])).unwrap_err();
+            assert!(matches!(error, Error::Missing { .. }) && error.to_string().contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_huge_pages_limits_reservations_too_unless_they_have_a_wish_of_their_own() {
+        let files = [("hugetlb.2MB.max", "max"), ("hugetlb.2MB.rsvd.max", "max"), ("hugetlb.1GB.max", "max")];
+        let tree = Tree::new(&files);
+        v2(&tree).write(&wishes(&[("hugetlb.1GB.max", "0"), ("hugetlb.2MB.max", "4194304")])).unwrap();
+        assert_eq!(tree.content("hugetlb.2MB.max").as_deref(), Some("4194304"));
+        assert_eq!(tree.content("hugetlb.2MB.rsvd.max").as_deref(), Some("4194304"));
+        assert_eq!(tree.content("hugetlb.1GB.rsvd.max"), None);
+        v2(&tree).write(&wishes(&[("hugetlb.2MB.max", "0"), ("hugetlb.2MB.rsvd.max", "7")])).unwrap();
+        assert_eq!(tree.content("hugetlb.2MB.rsvd.max").as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn on_v1_huge_pages_have_another_file_and_nothing_else_can_be_wished_for() {
+        let tree = Tree::new(&[("hugetlb.2MB.limit_in_bytes", "x"), ("memory.high", "x")]);
+        let huge = v1("hugetlb", &tree);
+        for (name, value) in [("hugetlb.2MB.max", "4194304"), ("hugetlb.2MB.limit_in_bytes", "2097152")] {
+            huge.write(&wishes(&[(name, value)])).unwrap();
+            assert_eq!(tree.content("hugetlb.2MB.limit_in_bytes").as_deref(), Some(value));
+        }
+        huge.write(&wishes(&[("hugetlb.2MB.max", "max")])).unwrap();
+        assert_eq!(tree.content("hugetlb.2MB.limit_in_bytes").as_deref(), Some("-1"));
+        huge.write(&wishes(&[("hugetlb.1GB.max", "0")])).unwrap();
+
+        v1("memory", &tree).write(&wishes(&[("memory.oom.group", "1"), ("memory.swap.max", "0")])).unwrap();
+        let error = v1("memory", &tree).write(&wishes(&[("memory.high", "1")])).unwrap_err();
+        assert_eq!(error.to_string(), "memory.high needs cgroup v2, and this node has the controller on v1");
+        let error = v1("memory", &tree).write(&wishes(&[("hugetlb.2MB.max", "4194304")])).unwrap_err();
+        assert_eq!(error.to_string(), "cgroup controller hugetlb is not mounted here");
+    }
+
+    #[test]
+    fn a_container_that_has_ended_is_a_success() {
+        let gone = Cgroup { legacy: BTreeMap::new(), unified: Some("/nonexistent/cgroup".into()) };
+        gone.write(&wishes(&[("memory.high", "1"), ("memory.oom.group", "1")])).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_refused_before_anything_is_written() {
+        let tree = Tree::new(&[("a.first", "old")]);
+        for name in ["", ".", "..", ".hidden", "memory", "../memory.max", "a/memory.max", "memory.max\0", "memory.m\nx"]
+        {
+            let error = v2(&tree).write(&wishes(&[("a.first", "new"), (name, "1")])).unwrap_err();
+            assert!(matches!(&error, Error::Name { name: told } if told == name), "{error}");
+        }
+        assert_eq!(tree.content("a.first").as_deref(), Some("old"));
+    }
+
+    #[test]
+    fn the_kernels_refusal_names_file_and_value() {
+        let tree = Tree::new(&[]);
+        std::fs::create_dir(tree.path().join("memory.high")).unwrap();
+        let error = v2(&tree).write(&wishes(&[("memory.high", "abc")])).unwrap_err();
+        assert!(matches!(error, Error::Write { .. }), "{error}");
+        assert!(error.to_string().contains("\"abc\"") && error.to_string().contains("/memory.high"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_leads_out_of_the_directory(name in "(?s)[a./\\PC]{0,12}") {
+            if check(&name).is_ok() {
+                let path = Path::new("/cgroup").join(&name);
+                prop_assert_eq!(path.parent(), Some(Path::new("/cgroup")));
+                prop_assert_eq!(path.file_name().and_then(|file| file.to_str()), Some(name.as_str()));
+            }
+        }
+    }
+}
