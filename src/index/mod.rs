@@ -1,2 +1,184 @@
-//! index
+//! What exists on the engine, in memory: every List and Status is answered from here, without an engine call.
+//!
+//! ```text
+//!   our own writes ─────────────▶ ┌───────┐
+//!   events  (feed.rs) ──────────▶ │ Index │ ──▶ List, Status, Stats
+//!   exits   (exits.rs, pidfd) ──▶ └───────┘
+//!   listing (reconcile.rs, at each connect and every 30 s)
+//! ```
+//!
+//! **Invariants**: a write of ours is visible here before its RPC answers; a container never goes back from Exited to Running
+//! unless the engine has really started it again; while the engine's state isn't known, readers get `Unavailable`, not a lie.
+
+mod execs;
+mod exits;
+mod feed;
+mod health;
+mod images;
 pub mod model;
+mod reconcile;
+mod table;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::engine::{self, Engine};
+use crate::error::{Error, Result};
+use crate::id::SandboxId;
+use crate::log::Pumps;
+
+pub use execs::ExecExits;
+pub use health::Health;
+pub use images::Images;
+pub use table::Table;
+
+/// How long a reader waits for the index to be true before it answers `Unavailable`.
+const SYNC_WAIT: Duration = Duration::from_secs(2);
+
+/// What the engine said of itself when it was last reached.
+#[derive(Clone, Debug, Default)]
+pub struct EngineFacts {
+    /// `GET /version`.
+    pub version: engine::model::Version,
+    /// `GET /info`.
+    pub info: engine::model::Info,
+}
+
+/// Looks up what a CNI plugin assigned to a sandbox.
+pub type Addresses = Arc<dyn Fn(&SandboxId) -> Option<Vec<String>> + Send + Sync>;
+
+/// The index. Cheap to clone.
+#[derive(Clone)]
+pub struct Index {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    pumps: Pumps,
+    addresses: Addresses,
+    table: RwLock<Table>,
+    /// Bumped at every change of the table.
+    changes: watch::Sender<u64>,
+    health: watch::Sender<Health>,
+    facts: RwLock<Option<Arc<EngineFacts>>>,
+    /// Docker names that a write of ours is about: their events bring no news.
+    own_writes: Mutex<HashSet<String>>,
+    exits: exits::Exits,
+    execs: ExecExits,
+    images: Images,
+}
+
+impl Index {
+    /// An empty index; [`Index::run`] fills it and keeps it true.
+    ///
+    /// `addresses` gives the pod addresses that a CNI plugin assigned to a sandbox, if one did.
+    pub fn new(engine: Engine, pumps: Pumps, addresses: Addresses) -> Self {
+        let inner = Inner {
+            images: Images::new(engine.clone()),
+            engine,
+            pumps,
+            addresses,
+            table: RwLock::default(),
+            changes: watch::channel(0).0,
+            health: watch::channel(Health::default()).0,
+            facts: RwLock::default(),
+            own_writes: Mutex::default(),
+            exits: exits::Exits::default(),
+            execs: ExecExits::default(),
+        };
+        Index { inner: Arc::new(inner) }
+    }
+
+    /// Feeds the index until the process ends.
+    pub async fn run(self) {
+        feed::run(self).await;
+    }
+
+    /// What is known now, true or not.
+    pub fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.inner.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the index is true, then shows it; `Unavailable` when that takes too long.
+    pub async fn read(&self) -> Result<RwLockReadGuard<'_, Table>> {
+        self.synced().await?;
+        Ok(self.table())
+    }
+
+    /// Waits until the index is true, at most 2 s.
+    pub async fn synced(&self) -> Result<()> {
+        let mut health = self.inner.health.subscribe();
+        let synced = health.wait_for(|health| health.synced);
+        match tokio::time::timeout(SYNC_WAIT, synced).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Error::Unavailable(self.health().explain())),
+        }
+    }
+
+    /// Waits until `found` sees what it looks for.
+    pub async fn wait_for<T>(&self, mut found: impl FnMut(&Table) -> Option<T>) -> T {
+        let mut changes = self.inner.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if let Some(answer) = found(&self.table()) {
+                return answer;
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// How true the index is.
+    pub fn health(&self) -> Health {
+        self.inner.health.borrow().clone()
+    }
+
+    /// The image cache.
+    pub fn images(&self) -> &Images {
+        &self.inner.images
+    }
+
+    /// Exits of exec processes.
+    pub fn execs(&self) -> &ExecExits {
+        &self.inner.execs
+    }
+
+    /// What the engine said of itself when it was last reached.
+    pub fn facts(&self) -> Option<Arc<EngineFacts>> {
+        self.inner.facts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Marks a Docker name as being written by us until the guard is dropped.
+    pub fn own_write(&self, docker_name: &str) -> OwnWrite {
+        self.own_writes().insert(docker_name.to_owned());
+        OwnWrite { index: self.clone(), docker_name: docker_name.to_owned() }
+    }
+
+    fn own_writes(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.inner.own_writes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the table and tells those who wait.
+    fn change<T>(&self, change: impl FnOnce(&mut RwLockWriteGuard<'_, Table>) -> T) -> T {
+        let answer = change(&mut self.inner.table.write().unwrap_or_else(PoisonError::into_inner));
+        self.inner.changes.send_modify(|count| *count += 1);
+        answer
+    }
+}
+
+/// While it lives, events about one Docker name are known to be echoes of our own write.
+pub struct OwnWrite {
+    index: Index,
+    docker_name: String,
+}
+
+impl Drop for OwnWrite {
+    fn drop(&mut self) {
+        self.index.own_writes().remove(&self.docker_name);
+    }
+}

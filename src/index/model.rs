@@ -31,6 +31,8 @@ pub struct Sandbox {
     pub docker_runtime: String,
     /// Modes of the network, pid and ipc namespaces.
     pub namespaces: cri::NamespaceOption,
+    /// Its network is made by a CNI plugin, not by the Engine or the host.
+    pub needs_cni: bool,
     /// Pod addresses, the first one is the pod's IP; empty with host network.
     pub ips: Vec<String>,
     /// As the engine was given it.
@@ -71,6 +73,8 @@ pub struct Container {
     pub annotations: BTreeMap<String, String>,
     /// `image.image` and `user_specified_image` as to be reported.
     pub image: cri::ImageSpec,
+    /// The image's first digest at create, or its id.
+    pub image_ref: String,
     /// Id of the image it was made from.
     pub image_id: ImageId,
     /// Where it stands.
@@ -101,8 +105,6 @@ pub struct Container {
     pub cgroup_wishes: BTreeMap<String, String>,
     /// Effective stop signal.
     pub stop_signal: cri::Signal,
-    /// Has a terminal: its log has one stream.
-    pub tty: bool,
     /// Tells an equal request from a different one; empty when another adapter made it.
     pub fingerprint: String,
 }
