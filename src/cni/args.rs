@@ -1,0 +1,271 @@
+//! What one plugin call is given: environment and request (stdin). Pure.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::conflist::{NetworkList, Plugin, is_id};
+use super::error::Error;
+use super::{Attachment, PortMapping, quantity};
+
+/// The pod's interface.
+pub(super) const INTERFACE: &str = "eth0";
+/// Size of the token bucket, in bits: as good as no limit, which is what the annotations mean.
+const BURST_BITS: u32 = 0x7fff_ffff;
+/// Bits per second that Kubernetes takes for reasonable.
+const REASONABLE_RATE: std::ops::RangeInclusive<u128> = 1_000..=1_000_000_000_000_000;
+
+/// What plugins are asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Join the pod to the network.
+    Add,
+    /// Take it out again.
+    Del,
+}
+
+impl std::fmt::Display for Verb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Verb::Add => "ADD",
+            Verb::Del => "DEL",
+        })
+    }
+}
+
+/// What all calls of one attachment have in common; kept, so that DEL says what ADD said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Parameters {
+    /// The sandbox's id.
+    pub(super) container_id: String,
+    /// `CNI_ARGS`, in order.
+    pub(super) args: Vec<(String, String)>,
+    /// What plugins get in `runtimeConfig` if they ask for it, by capability.
+    pub(super) capabilities: Map<String, Value>,
+}
+
+impl Parameters {
+    /// Takes them from the attachment; `pod_cidr` is the node's, one or several with commas, or empty.
+    pub(super) fn of(attachment: &Attachment, pod_cidr: &str) -> Result<Self, Error> {
+        if !is_id(&attachment.container_id) {
+            return Err(Error::Argument { key: "CNI_CONTAINERID", value: attachment.container_id.clone() });
+        }
+        let args = [
+            ("IgnoreUnknown", "1"),
+            ("K8S_POD_NAMESPACE", &attachment.pod_namespace),
+            ("K8S_POD_NAME", &attachment.pod_name),
+            ("K8S_POD_INFRA_CONTAINER_ID", &attachment.container_id),
+            ("K8S_POD_UID", &attachment.pod_uid),
+        ];
+        for (key, value) in args {
+            // either would make two arguments of one
+            if value.contains([';', '=']) || value.contains(char::is_control) {
+                return Err(Error::Argument { key, value: value.to_owned() });
+            }
+        }
+        Ok(Parameters {
+            container_id: attachment.container_id.clone(),
+            args: args.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            capabilities: capabilities(attachment, pod_cidr)?,
+        })
+    }
+
+    /// The environment of one call. An empty `netns` says that it is gone.
+    pub(super) fn environment(&self, verb: Verb, netns: &str, bin: &[PathBuf]) -> [(&'static str, OsString); 6] {
+        let args: Vec<_> = self.args.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let path: Vec<_> = bin.iter().map(|dir| dir.as_os_str()).collect();
+        [
+            ("CNI_COMMAND", verb.to_string().into()),
+            ("CNI_CONTAINERID", self.container_id.clone().into()),
+            ("CNI_NETNS", netns.into()),
+            ("CNI_IFNAME", INTERFACE.into()),
+            ("CNI_PATH", path.join(":".as_ref())),
+            ("CNI_ARGS", args.join(";").into()),
+        ]
+    }
+
+    /// The request to one plugin: its configuration, with what the specification puts in and takes out.
+    pub(super) fn request(
+        &self,
+        list: &NetworkList,
+        plugin: &Plugin,
+        previous: Option<&Map<String, Value>>,
+    ) -> Vec<u8> {
+        let mut request = plugin.json.clone();
+        request.remove("capabilities");
+        request.insert("name".to_owned(), list.name.as_str().into());
+        request.insert("cniVersion".to_owned(), list.version.as_str().into());
+        let asked = self.capabilities.iter().filter(|(name, _)| plugin.capabilities.contains(name));
+        let told: Map<String, Value> = asked.map(|(name, value)| (name.clone(), value.clone())).collect();
+        if !told.is_empty() {
+            request.insert("runtimeConfig".to_owned(), Value::Object(told));
+        }
+        if let Some(previous) = previous {
+            request.insert("prevResult".to_owned(), Value::Object(previous.clone()));
+        }
+        Value::Object(request).to_string().into_bytes()
+    }
+}
+
+/// Capabilities by the names that CNI's conventions give them.
+fn capabilities(attachment: &Attachment, pod_cidr: &str) -> Result<Map<String, Value>, Error> {
+    let mut all = Map::new();
+    if !attachment.port_mappings.is_empty() {
+        let mappings = attachment.port_mappings.iter().map(port_mapping).collect();
+        all.insert("portMappings".to_owned(), Value::Array(mappings));
+    }
+    let bandwidth = bandwidth(&attachment.annotations)?;
+    if !bandwidth.is_empty() {
+        all.insert("bandwidth".to_owned(), Value::Object(bandwidth));
+    }
+    let cidrs = pod_cidr.split(',').map(str::trim).filter(|cidr| !cidr.is_empty());
+    // one set of ranges for each family: an address is taken from each
+    let ranges: Vec<Value> = cidrs.map(|cidr| json!([{ "subnet": cidr }])).collect();
+    if !ranges.is_empty() {
+        all.insert("ipRanges".to_owned(), Value::Array(ranges));
+    }
+    Ok(all)
+}
+
+fn port_mapping(mapping: &PortMapping) -> Value {
+    let mut json = json!({
+        "hostPort": mapping.host_port,
+        "containerPort": mapping.container_port,
+        "protocol": mapping.protocol,
+    });
+    if !mapping.host_ip.is_empty() {
+        json["hostIP"] = mapping.host_ip.as_str().into();
+    }
+    json
+}
+
+/// Rates in bits per second, from the annotations that Kubernetes has for them.
+fn bandwidth(annotations: &BTreeMap<String, String>) -> Result<Map<String, Value>, Error> {
+    let mut told = Map::new();
+    let directions = [
+        ("kubernetes.io/ingress-bandwidth", "ingressRate", "ingressBurst"),
+        ("kubernetes.io/egress-bandwidth", "egressRate", "egressBurst"),
+    ];
+    for (key, rate_key, burst_key) in directions {
+        let Some(text) = annotations.get(key) else { continue };
+        let refused = |reason: &str| Error::Annotation { key, reason: format!("{text:?} {reason}") };
+        let rate = quantity::parse(text).ok_or_else(|| refused("is not a quantity such as 10M"))?;
+        if !REASONABLE_RATE.contains(&rate) {
+            return Err(refused("is not between 1k and 1P"));
+        }
+        let rate = u64::try_from(rate).map_err(|_| refused("is not between 1k and 1P"))?;
+        told.insert(rate_key.to_owned(), rate.into());
+        told.insert(burst_key.to_owned(), BURST_BITS.into());
+    }
+    Ok(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conflist;
+    use super::*;
+
+    fn attachment() -> Attachment {
+        Attachment {
+            container_id: "c1".to_owned(),
+            netns: "/proc/7/ns/net".to_owned(),
+            pod_name: "web".to_owned(),
+            pod_namespace: "shop".to_owned(),
+            pod_uid: "u-1".to_owned(),
+            port_mappings: Vec::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    fn annotated(key: &str, value: &str) -> Attachment {
+        Attachment { annotations: BTreeMap::from([(key.to_owned(), value.to_owned())]), ..attachment() }
+    }
+
+    fn request(parameters: &Parameters, plugin: &str, previous: Option<&Map<String, Value>>) -> Value {
+        let content = format!(r#"{{"cniVersion": "1.0.0", "name": "pods", "plugins": [{plugin}]}}"#);
+        let list = conflist::read("a.conflist", content.as_bytes()).unwrap();
+        serde_json::from_slice(&parameters.request(&list, &list.plugins[0], previous)).unwrap()
+    }
+
+    #[test]
+    fn the_environment_says_who_what_and_where() {
+        let parameters = Parameters::of(&attachment(), "").unwrap();
+        let environment = parameters.environment(Verb::Add, "/proc/7/ns/net", &["/a".into(), "/b".into()]);
+        let environment: BTreeMap<_, _> = environment.into_iter().collect();
+        let args =
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=c1;K8S_POD_UID=u-1";
+        let expected = [
+            ("CNI_ARGS", args),
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", "c1"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_NETNS", "/proc/7/ns/net"),
+            ("CNI_PATH", "/a:/b"),
+        ];
+        assert_eq!(environment, expected.map(|(key, value)| (key, OsString::from(value))).into());
+    }
+
+    #[test]
+    fn a_request_is_the_plugins_configuration_with_what_cni_adds_and_removes() {
+        let parameters = Parameters::of(&attachment(), "").unwrap();
+        let previous = json!({"ips": []});
+        let plugin = r#"{"type": "b", "name": "other", "mtu": 9, "capabilities": {"portMappings": true}}"#;
+        let first = request(&parameters, plugin, None);
+        assert_eq!(first, json!({"type": "b", "name": "pods", "cniVersion": "1.0.0", "mtu": 9}));
+        let second = request(&parameters, plugin, previous.as_object());
+        assert_eq!(second["prevResult"], previous);
+    }
+
+    #[test]
+    fn only_capabilities_that_a_plugin_declares_are_told_to_it() {
+        let mut wanted = annotated("kubernetes.io/ingress-bandwidth", "10M");
+        wanted.port_mappings = vec![
+            PortMapping { host_port: 80, container_port: 8080, protocol: "tcp".to_owned(), host_ip: String::new() },
+            PortMapping { host_port: 53, container_port: 53, protocol: "udp".to_owned(), host_ip: "::1".to_owned() },
+        ];
+        let parameters = Parameters::of(&wanted, "10.1.0.0/24, fd00::/64").unwrap();
+        let told = |capabilities: &str| {
+            let plugin = format!(r#"{{"type": "b", "capabilities": {{{capabilities}}}}}"#);
+            request(&parameters, &plugin, None).get("runtimeConfig").cloned()
+        };
+        assert_eq!(told(""), None);
+        assert_eq!(told(r#""dns": true"#), None);
+        assert_eq!(told(r#""portMappings": false"#), None);
+        let mappings = json!([
+            {"hostPort": 80, "containerPort": 8080, "protocol": "tcp"},
+            {"hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": "::1"},
+        ]);
+        assert_eq!(told(r#""portMappings": true"#), Some(json!({"portMappings": mappings})));
+        let two = told(r#""bandwidth": true, "ipRanges": true"#).unwrap();
+        assert_eq!(two["bandwidth"], json!({"ingressRate": 10_000_000, "ingressBurst": 2_147_483_647}));
+        assert_eq!(two["ipRanges"], json!([[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00::/64"}]]));
+    }
+
+    #[test]
+    fn a_bad_bandwidth_is_refused_by_its_annotations_name() {
+        for key in ["kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"] {
+            for value in ["", "fast", "-1M", "999", "2P", "1Ei"] {
+                let refused = Parameters::of(&annotated(key, value), "").unwrap_err().to_string();
+                assert!(refused.contains(key) && refused.contains(&format!("{value:?}")), "{refused}");
+            }
+            assert!(Parameters::of(&annotated(key, "1P"), "").is_ok());
+        }
+    }
+
+    #[test]
+    fn what_would_break_the_arguments_is_refused() {
+        let cases = [
+            Attachment { pod_name: "a;K8S_POD_UID=x".to_owned(), ..attachment() },
+            Attachment { pod_namespace: "a=b".to_owned(), ..attachment() },
+            Attachment { pod_uid: "a\0".to_owned(), ..attachment() },
+            Attachment { container_id: "../c1".to_owned(), ..attachment() },
+            Attachment { container_id: String::new(), ..attachment() },
+        ];
+        for case in cases {
+            assert!(matches!(Parameters::of(&case, ""), Err(Error::Argument { .. })), "{case:?}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The plugins of one network, one after the other: ADD forwards, each given the result of the one before, DEL backwards.
+//! It keeps nothing; what is to outlive the calls is the business of `mod.rs`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::args::{Parameters, Verb};
+use super::conflist::{NetworkList, Plugin};
+use super::error::{Error, Failure};
+use super::plugin::{self, Deadline};
+use super::result;
+
+/// The calls of one attachment.
+pub(super) struct Chain<'a> {
+    /// The network.
+    pub(super) list: &'a NetworkList,
+    /// What all calls have in common.
+    pub(super) parameters: &'a Parameters,
+    /// Path of the pod's network namespace; empty when it is gone.
+    pub(super) netns: &'a str,
+    /// Where plugins are.
+    pub(super) bin: &'a [PathBuf],
+    /// The time that all plugins have together.
+    pub(super) limit: Duration,
+}
+
+/// How far an ADD has come.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Plugins that have been called, a failed one included: it may have left something behind.
+    pub(super) called: usize,
+    /// The latest result.
+    pub(super) result: Option<Map<String, Value>>,
+}
+
+impl Chain<'_> {
+    /// Adds, and gives the pod's addresses. After a failure, `progress` tells what there is to undo.
+    pub(super) async fn add(&self, progress: &mut Progress) -> Result<Vec<String>, Error> {
+        let deadline = Deadline::within(self.limit);
+        let mut addresses = Vec::new();
+        for (n, plugin) in self.list.plugins.iter().enumerate() {
+            progress.called = n + 1;
+            let output = self.call(Verb::Add, plugin, progress.result.as_ref(), deadline).await?;
+            let unusable = |reason| self.failed(plugin, Verb::Add, Failure::Result { reason });
+            let result = result::read(&output, &self.list.version).map_err(unusable)?;
+            // only the last result has to name addresses, and the last plugin is the one to blame
+            if progress.called == self.list.plugins.len() {
+                addresses = result::addresses(&result).map_err(unusable)?;
+            }
+            progress.result = Some(result);
+        }
+        Ok(addresses)
+    }
+
+    /// Deletes from the first `called` plugins, the last first; stops at a failure, as the specification wants.
+    pub(super) async fn del(&self, called: usize, result: Option<&Map<String, Value>>) -> Result<(), Error> {
+        let deadline = Deadline::within(self.limit);
+        let previous = result.filter(|_| self.list.tells_result_at_del());
+        for plugin in self.list.plugins.iter().take(called).rev() {
+            self.call(Verb::Del, plugin, previous, deadline).await?;
+        }
+        Ok(())
+    }
+
+    async fn call(
+        &self,
+        verb: Verb,
+        plugin: &Plugin,
+        previous: Option<&Map<String, Value>>,
+        deadline: Deadline,
+    ) -> Result<Vec<u8>, Error> {
+        let failed = |failure| self.failed(plugin, verb, failure);
+        let path = plugin::find(&plugin.kind, self.bin).map_err(failed)?;
+        let environment = self.parameters.environment(verb, self.netns, self.bin);
+        let request = self.parameters.request(self.list, plugin, previous);
+        plugin::run(&path, environment, &request, deadline).await.map_err(failed)
+    }
+
+    fn failed(&self, plugin: &Plugin, verb: Verb, source: Failure) -> Error {
+        Error::Plugin { culprit: self.list.culprit(plugin), verb, source: Box::new(source) }
+    }
+}
