@@ -1,7 +1,17 @@
-//! dockershim
+#![doc = include_str!("../ARCHITECTURE.md")]
+
+pub mod cgroup;
+pub mod check;
+pub mod cni;
+pub mod config;
 pub mod cri;
+pub mod engine;
 pub mod error;
 pub mod id;
-pub mod engine;
 pub mod index;
+pub mod log;
+pub mod pause;
+pub mod record;
+pub mod server;
+pub mod service;
 pub mod translate;

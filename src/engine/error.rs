@@ -34,7 +34,7 @@ pub enum Error {
         message: String,
     },
     /// The socket can't be connected to, or the connection broke.
-    #[error("docker engine can't be reached: {source}")]
+    #[error("docker engine can't be reached: {}", root(source.as_ref()))]
     Unreachable {
         /// The transport's own words.
         #[source]
@@ -92,6 +92,11 @@ impl Error {
             other => CriError::internal(doing, other),
         }
     }
+}
+
+/// The innermost cause: hyper's own words say only that something failed.
+fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
 }
 
 impl From<bollard::errors::Error> for Error {

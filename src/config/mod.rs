@@ -1,0 +1,203 @@
+//! What the daemon is told: flags as typed (`cli.rs`), checked and given types here. Knows nothing of the engine.
+
+pub mod cli;
+mod duration;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::translate::node::Network;
+use cli::Flags;
+
+/// The daemon's configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Sockets to serve on.
+    pub endpoints: Vec<PathBuf>,
+    /// The engine's socket.
+    pub docker_socket: PathBuf,
+    /// Image of pod sandboxes; None for the built-in one.
+    pub sandbox_image: Option<String>,
+    /// Who makes pod networks.
+    pub network: Network,
+    /// Where CNI's files are.
+    pub cni: CniDirs,
+    /// Our state.
+    pub state_dir: PathBuf,
+    /// Where streams are served.
+    pub streaming: SocketAddr,
+    /// Of our own log.
+    pub log_level: tracing::Level,
+    /// Limit of engine calls that change something.
+    pub request_timeout: Duration,
+    /// A pull without progress for so long is cancelled; None for never.
+    pub pull_progress_deadline: Option<Duration>,
+    /// Whether OOM scores are raised to our own.
+    pub restrict_oom: RestrictOom,
+    /// Serve although another adapter for Docker does, on an engine of its own.
+    pub allow_other_adapter: bool,
+}
+
+/// Directories of CNI.
+#[derive(Clone, Debug)]
+pub struct CniDirs {
+    /// Configurations.
+    pub conf: PathBuf,
+    /// Plugins.
+    pub bin: Vec<PathBuf>,
+    /// Results, for other tools.
+    pub cache: PathBuf,
+}
+
+/// When OOM scores below our own are raised to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestrictOom {
+    /// When the process lacks CAP_SYS_RESOURCE.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// A flag that can't be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("--{flag}: {reason}")]
+pub struct Error {
+    flag: &'static str,
+    reason: String,
+}
+
+impl Config {
+    /// Checks the flags.
+    pub fn from_flags(flags: Flags) -> Result<Config, Error> {
+        let endpoints = flags.container_runtime_endpoint.iter();
+        let endpoints = endpoints.map(|text| socket("container-runtime-endpoint", text)).collect::<Result<_, _>>()?;
+        let request_timeout = match time("runtime-request-timeout", &flags.runtime_request_timeout)? {
+            Duration::ZERO => Duration::from_secs(119),
+            given => given,
+        };
+        let deadline = time("image-pull-progress-deadline", &flags.image_pull_progress_deadline)?;
+        Ok(Config {
+            endpoints,
+            docker_socket: socket("docker-endpoint", &flags.docker_endpoint)?,
+            sandbox_image: Some(flags.pod_infra_container_image).filter(|image| !image.is_empty()),
+            network: network(&flags.network_plugin)?,
+            cni: CniDirs { conf: flags.cni_conf_dir, bin: flags.cni_bin_dir, cache: flags.cni_cache_dir },
+            state_dir: flags.root_directory,
+            streaming: address(&flags.streaming_bind_addr)?,
+            log_level: level(&flags.log_level)?,
+            request_timeout,
+            pull_progress_deadline: Some(deadline).filter(|limit| !limit.is_zero()),
+            restrict_oom: restrict(&flags.restrict_oom_score_adj)?,
+            allow_other_adapter: flags.allow_other_adapter,
+        })
+    }
+}
+
+/// `unix:///run/x.sock` or a path.
+pub fn socket(flag: &'static str, text: &str) -> Result<PathBuf, Error> {
+    let path = text.strip_prefix("unix://").unwrap_or(text);
+    if path.starts_with('/') {
+        return Ok(PathBuf::from(path));
+    }
+    Err(Error { flag, reason: format!("{text:?} is not unix:// and an absolute path") })
+}
+
+fn network(text: &str) -> Result<Network, Error> {
+    match text {
+        "cni" => Ok(Network::Cni),
+        "bridge" | "no-op" | "" => Ok(Network::Bridge),
+        other => Err(Error { flag: "network-plugin", reason: format!("{other:?} is neither cni nor bridge") }),
+    }
+}
+
+fn time(flag: &'static str, text: &str) -> Result<Duration, Error> {
+    duration::parse(text).map_err(|reason| Error { flag, reason })
+}
+
+/// `127.0.0.1:10010`, or an address alone for any free port.
+fn address(text: &str) -> Result<SocketAddr, Error> {
+    let alone = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0));
+    text.parse().or_else(|_| alone()).map_err(|_| Error {
+        flag: "streaming-bind-addr",
+        reason: format!("{text:?} is not an address, with or without a port, such as 127.0.0.1:10010"),
+    })
+}
+
+fn level(text: &str) -> Result<tracing::Level, Error> {
+    let known = match text {
+        "warning" => "warn",
+        "fatal" | "panic" => "error",
+        other => other,
+    };
+    known.parse().map_err(|_| Error {
+        flag: "log-level",
+        reason: format!("{text:?} is none of error, warn, info, debug, trace"),
+    })
+}
+
+fn restrict(text: &str) -> Result<RestrictOom, Error> {
+    match text {
+        "auto" => Ok(RestrictOom::Auto),
+        "true" => Ok(RestrictOom::Always),
+        "false" => Ok(RestrictOom::Never),
+        other => {
+            let reason = format!("{other:?} is none of auto, true, false");
+            Err(Error { flag: "restrict-oom-score-adj", reason })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn config(arguments: &[&str]) -> Result<Config, Error> {
+        let arguments = std::iter::once("dockershim").chain(arguments.iter().copied());
+        Config::from_flags(cli::Cli::try_parse_from(arguments).unwrap().flags)
+    }
+
+    #[test]
+    fn defaults_are_cri_dockerds_but_for_our_own_places() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.endpoints, [PathBuf::from("/run/dockershim.sock")]);
+        assert_eq!(config.docker_socket, PathBuf::from("/var/run/docker.sock"));
+        assert_eq!(config.network, Network::Cni);
+        assert_eq!(config.sandbox_image, None);
+        assert!(config.streaming.ip().is_loopback());
+        assert_eq!(config.request_timeout, Duration::from_secs(119));
+        assert_eq!(config.pull_progress_deadline, Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn both_forms_of_a_flag_and_both_names_of_the_root_directory_are_taken() {
+        let with_equals = config(&["--root-directory=/a", "--network-plugin="]).unwrap();
+        let with_space = config(&["--cri-dockerd-root-directory", "/a", "--network-plugin", "bridge"]).unwrap();
+        assert_eq!(with_equals.state_dir, with_space.state_dir);
+        assert_eq!(with_equals.network, with_space.network);
+        let two = config(&["--container-runtime-endpoint=unix:///a", "--container-runtime-endpoint", "/b"]).unwrap();
+        assert_eq!(two.endpoints.len(), 2);
+        assert_eq!(config(&["--cni-bin-dir=/a,/b"]).unwrap().cni.bin.len(), 2);
+        assert_eq!(config(&["--streaming-bind-addr=127.0.0.1"]).unwrap().streaming.port(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_by_the_flags_name() {
+        let cases = [
+            ("--docker-endpoint=tcp://1.2.3.4:5", "docker-endpoint"),
+            ("--container-runtime-endpoint=relative.sock", "container-runtime-endpoint"),
+            ("--network-plugin=kubenet", "network-plugin"),
+            ("--log-level=loud", "log-level"),
+            ("--runtime-request-timeout=soon", "runtime-request-timeout"),
+            ("--streaming-bind-addr=nowhere", "streaming-bind-addr"),
+            ("--restrict-oom-score-adj=maybe", "restrict-oom-score-adj"),
+        ];
+        for (argument, flag) in cases {
+            assert!(config(&[argument]).unwrap_err().to_string().starts_with(&format!("--{flag}: ")), "{argument}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The CRI's ImageService on the verbs, as `runtime.rs` does it.
+
+use tonic::Request;
+
+use super::Service;
+use super::trace::{NoStream, Reply, answer, unimplemented};
+use crate::cri;
+use crate::cri::image_service_server::ImageService;
+use crate::service::{detached, image};
+
+#[tonic::async_trait]
+impl ImageService for Service {
+    async fn list_images(&self, request: Request<cri::ListImagesRequest>) -> Reply<cri::ListImagesResponse> {
+        answer("ListImages", image::list_images(&self.daemon, request.into_inner())).await
+    }
+
+    type StreamImagesStream = NoStream<cri::StreamImagesResponse>;
+
+    async fn stream_images(&self, _: Request<cri::StreamImagesRequest>) -> Reply<Self::StreamImagesStream> {
+        unimplemented("StreamImages").await
+    }
+
+    async fn image_status(&self, request: Request<cri::ImageStatusRequest>) -> Reply<cri::ImageStatusResponse> {
+        answer("ImageStatus", image::image_status(&self.daemon, request.into_inner())).await
+    }
+
+    async fn pull_image(&self, request: Request<cri::PullImageRequest>) -> Reply<cri::PullImageResponse> {
+        let daemon = self.daemon.clone();
+        let verb = async move { image::pull_image(&daemon, request.into_inner()).await };
+        answer("PullImage", detached(verb)).await
+    }
+
+    async fn remove_image(&self, request: Request<cri::RemoveImageRequest>) -> Reply<cri::RemoveImageResponse> {
+        let daemon = self.daemon.clone();
+        let verb = async move { image::remove_image(&daemon, request.into_inner()).await };
+        answer("RemoveImage", detached(verb)).await
+    }
+
+    async fn image_fs_info(&self, request: Request<cri::ImageFsInfoRequest>) -> Reply<cri::ImageFsInfoResponse> {
+        answer("ImageFsInfo", image::image_fs_info(&self.daemon, request.into_inner())).await
+    }
+}

@@ -1,0 +1,258 @@
+//! The CRI's RuntimeService on the verbs: what reads is awaited, what changes something runs detached from its client.
+//! Nothing is decided here.
+
+use tonic::Request;
+
+use super::Service;
+use super::trace::{NoStream, Reply, answer, unimplemented};
+use crate::cri;
+use crate::cri::runtime_service_server::RuntimeService;
+use crate::service::{container, detached, node, sandbox, stats};
+
+#[tonic::async_trait]
+impl RuntimeService for Service {
+    async fn version(&self, request: Request<cri::VersionRequest>) -> Reply<cri::VersionResponse> {
+        answer("Version", async { Ok(node::version::version(&self.daemon, request.into_inner())) }).await
+    }
+
+    async fn run_pod_sandbox(&self, request: Request<cri::RunPodSandboxRequest>) -> Reply<cri::RunPodSandboxResponse> {
+        let daemon = self.daemon.clone();
+        let verb = async move { sandbox::run_pod_sandbox(&daemon, request.into_inner()).await };
+        answer("RunPodSandbox", detached(verb)).await
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<cri::StopPodSandboxRequest>,
+    ) -> Reply<cri::StopPodSandboxResponse> {
+        let daemon = self.daemon.clone();
+        let verb = async move { sandbox::stop_pod_sandbox(&daemon, request.into_inner()).await };
+        answer("StopPodSandbox", detached(verb)).await
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        request: Request<cri::RemovePodSandboxRequest>,
+    ) -> Reply<cri::RemovePodSandboxResponse> {
+        let daemon = self.daemon.clone();
+        let verb = async move { sandbox::remove_pod_sandbox(&daemon, request.into_inner()).await };
+        answer("RemovePodSandbox", detached(verb)).await
+    }
+
+    async fn pod_sandbox_status(
+        &self,
+        request: Request<cri::PodSandboxStatusRequest>,
+    ) -> Reply<cri::PodSandboxStatusResponse> {
+        answer("PodSandboxStatus", sandbox::pod_sandbox_status(&self.daemon, request.into_inner())).await
+    }
+
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<cri::ListPodSandboxRequest>,
+    ) -> Reply<cri::ListPodSandboxResponse> {
+        answer("ListPodSandbox", sandbox::list_pod_sandbox(&self.daemon, request.into_inner())).await
+    }
+
+    type StreamPodSandboxesStream = NoStream<cri::StreamPodSandboxesResponse>;
+
+    async fn stream_pod_sandboxes(
+        &self,
+        _: Request<cri::StreamPodSandboxesRequest>,
+    ) -> Reply<Self::StreamPodSandboxesStream> {
+        unimplemented("StreamPodSandboxes").await
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<cri::CreateContainerRequest>,
+    ) -> Reply<cri::CreateContainerResponse> {
+        let daemon = self.daemon.clone();
+        let verb = async move { container::create_container(&daemon, request.into_inner()).await };
+        answer("CreateContainer", detached(verb)).await
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<cri::StartContainerRequest>,
+    ) -> Reply<cri::StartContainerResponse> {
+        let daemon = self.daemon.clone();
+        let verb = async move { container::start_container(&daemon, request.into_inner()).await };
+        answer("StartContainer", detached(verb)).await
+    }
+
+    async fn stop_container(&self, request: Request<cri::StopContainerRequest>) -> Reply<cri::StopContainerResponse> {
+        let daemon = self.daemon.clone();
+        let verb = async move { container::stop_container(&daemon, request.into_inner()).await };
+        answer("StopContainer", detached(verb)).await
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<cri::RemoveContainerRequest>,
+    ) -> Reply<cri::RemoveContainerResponse> {
+        let daemon = self.daemon.clone();
+        let verb = async move { container::remove_container(&daemon, request.into_inner()).await };
+        answer("RemoveContainer", detached(verb)).await
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<cri::ListContainersRequest>,
+    ) -> Reply<cri::ListContainersResponse> {
+        answer("ListContainers", container::list_containers(&self.daemon, request.into_inner())).await
+    }
+
+    type StreamContainersStream = NoStream<cri::StreamContainersResponse>;
+
+    async fn stream_containers(&self, _: Request<cri::StreamContainersRequest>) -> Reply<Self::StreamContainersStream> {
+        unimplemented("StreamContainers").await
+    }
+
+    async fn container_status(
+        &self,
+        request: Request<cri::ContainerStatusRequest>,
+    ) -> Reply<cri::ContainerStatusResponse> {
+        answer("ContainerStatus", container::container_status(&self.daemon, request.into_inner())).await
+    }
+
+    async fn update_container_resources(
+        &self,
+        request: Request<cri::UpdateContainerResourcesRequest>,
+    ) -> Reply<cri::UpdateContainerResourcesResponse> {
+        let daemon = self.daemon.clone();
+        let verb = async move { container::update_container_resources(&daemon, request.into_inner()).await };
+        answer("UpdateContainerResources", detached(verb)).await
+    }
+
+    async fn reopen_container_log(
+        &self,
+        request: Request<cri::ReopenContainerLogRequest>,
+    ) -> Reply<cri::ReopenContainerLogResponse> {
+        let daemon = self.daemon.clone();
+        let verb = async move { container::reopen_container_log(&daemon, request.into_inner()).await };
+        answer("ReopenContainerLog", detached(verb)).await
+    }
+
+    async fn exec_sync(&self, request: Request<cri::ExecSyncRequest>) -> Reply<cri::ExecSyncResponse> {
+        let daemon = self.daemon.clone();
+        let verb = async move { container::exec_sync(&daemon, request.into_inner()).await };
+        answer("ExecSync", detached(verb)).await
+    }
+
+    async fn exec(&self, _: Request<cri::ExecRequest>) -> Reply<cri::ExecResponse> {
+        unimplemented("Exec").await
+    }
+
+    async fn attach(&self, _: Request<cri::AttachRequest>) -> Reply<cri::AttachResponse> {
+        unimplemented("Attach").await
+    }
+
+    async fn port_forward(&self, _: Request<cri::PortForwardRequest>) -> Reply<cri::PortForwardResponse> {
+        unimplemented("PortForward").await
+    }
+
+    async fn container_stats(
+        &self,
+        request: Request<cri::ContainerStatsRequest>,
+    ) -> Reply<cri::ContainerStatsResponse> {
+        answer("ContainerStats", stats::container_stats(&self.daemon, request.into_inner())).await
+    }
+
+    async fn list_container_stats(
+        &self,
+        request: Request<cri::ListContainerStatsRequest>,
+    ) -> Reply<cri::ListContainerStatsResponse> {
+        answer("ListContainerStats", stats::list_container_stats(&self.daemon, request.into_inner())).await
+    }
+
+    type StreamContainerStatsStream = NoStream<cri::StreamContainerStatsResponse>;
+
+    async fn stream_container_stats(
+        &self,
+        _: Request<cri::StreamContainerStatsRequest>,
+    ) -> Reply<Self::StreamContainerStatsStream> {
+        unimplemented("StreamContainerStats").await
+    }
+
+    async fn pod_sandbox_stats(&self, _: Request<cri::PodSandboxStatsRequest>) -> Reply<cri::PodSandboxStatsResponse> {
+        unimplemented("PodSandboxStats").await
+    }
+
+    async fn list_pod_sandbox_stats(
+        &self,
+        _: Request<cri::ListPodSandboxStatsRequest>,
+    ) -> Reply<cri::ListPodSandboxStatsResponse> {
+        unimplemented("ListPodSandboxStats").await
+    }
+
+    type StreamPodSandboxStatsStream = NoStream<cri::StreamPodSandboxStatsResponse>;
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        _: Request<cri::StreamPodSandboxStatsRequest>,
+    ) -> Reply<Self::StreamPodSandboxStatsStream> {
+        unimplemented("StreamPodSandboxStats").await
+    }
+
+    async fn update_runtime_config(
+        &self,
+        request: Request<cri::UpdateRuntimeConfigRequest>,
+    ) -> Reply<cri::UpdateRuntimeConfigResponse> {
+        answer("UpdateRuntimeConfig", async {
+            node::runtime_config::update_runtime_config(&self.daemon, request.into_inner())
+        })
+        .await
+    }
+
+    async fn status(&self, request: Request<cri::StatusRequest>) -> Reply<cri::StatusResponse> {
+        answer("Status", async { node::status::status(&self.daemon, request.into_inner()) }).await
+    }
+
+    async fn checkpoint_container(
+        &self,
+        _: Request<cri::CheckpointContainerRequest>,
+    ) -> Reply<cri::CheckpointContainerResponse> {
+        unimplemented("CheckpointContainer").await
+    }
+
+    type GetContainerEventsStream = NoStream<cri::ContainerEventResponse>;
+
+    async fn get_container_events(&self, _: Request<cri::GetEventsRequest>) -> Reply<Self::GetContainerEventsStream> {
+        unimplemented("GetContainerEvents").await
+    }
+
+    async fn list_metric_descriptors(
+        &self,
+        _: Request<cri::ListMetricDescriptorsRequest>,
+    ) -> Reply<cri::ListMetricDescriptorsResponse> {
+        unimplemented("ListMetricDescriptors").await
+    }
+
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: Request<cri::ListPodSandboxMetricsRequest>,
+    ) -> Reply<cri::ListPodSandboxMetricsResponse> {
+        unimplemented("ListPodSandboxMetrics").await
+    }
+
+    type StreamPodSandboxMetricsStream = NoStream<cri::StreamPodSandboxMetricsResponse>;
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<cri::StreamPodSandboxMetricsRequest>,
+    ) -> Reply<Self::StreamPodSandboxMetricsStream> {
+        unimplemented("StreamPodSandboxMetrics").await
+    }
+
+    async fn runtime_config(&self, request: Request<cri::RuntimeConfigRequest>) -> Reply<cri::RuntimeConfigResponse> {
+        answer("RuntimeConfig", async { node::runtime_config::runtime_config(&self.daemon, request.into_inner()) })
+            .await
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        _: Request<cri::UpdatePodSandboxResourcesRequest>,
+    ) -> Reply<cri::UpdatePodSandboxResourcesResponse> {
+        unimplemented("UpdatePodSandboxResources").await
+    }
+}

@@ -1,0 +1,135 @@
+//! Every RPC passes here: it is run, timed, told to the log in one line, and its result put in gRPC's form.
+//! **Invariant**: neither requests nor replies reach the log, for they hold environment variables and passwords.
+
+use std::time::Instant;
+
+use tonic::{Response, Status};
+use tracing::{Level, debug, info, warn};
+
+use super::status;
+use crate::error::{Error, Result};
+
+/// What a gRPC handler answers.
+pub(super) type Reply<T> = std::result::Result<Response<T>, Status>;
+
+/// Runs a verb for the RPC named.
+pub(super) async fn answer<T>(rpc: &'static str, verb: impl Future<Output = Result<T>>) -> Reply<T> {
+    let mut call = Call { rpc, since: Instant::now(), ended: false };
+    let result = verb.await;
+    call.ended(result.as_ref().err());
+    result.map(Response::new).map_err(|error| status::of(&error))
+}
+
+/// The stream of an RPC that is not implemented.
+pub(super) type NoStream<T> = tokio_stream::Empty<std::result::Result<T, Status>>;
+
+/// Answers an RPC that is not implemented.
+pub(super) async fn unimplemented<T>(rpc: &'static str) -> Reply<T> {
+    answer(rpc, async { Err(Error::Unimplemented(format!("{rpc} is not implemented"))) }).await
+}
+
+/// An RPC on its way; when it is dropped before its end, its client has gone away.
+struct Call {
+    rpc: &'static str,
+    since: Instant,
+    ended: bool,
+}
+
+impl Call {
+    fn ended(&mut self, failure: Option<&Error>) {
+        self.ended = true;
+        let (rpc, took) = (self.rpc, self.since.elapsed());
+        let Some(error) = failure else {
+            debug!(rpc, ?took, "answered");
+            return;
+        };
+        let status = status::of(error);
+        let (code, message) = (status.code(), status.message());
+        match weight(error) {
+            Level::WARN => warn!(rpc, ?took, ?code, "{message}"),
+            Level::INFO => info!(rpc, ?took, ?code, "{message}"),
+            _ => debug!(rpc, ?took, ?code, "{message}"),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.ended {
+            debug!(rpc = self.rpc, took = ?self.since.elapsed(), "the client went away");
+        }
+    }
+}
+
+/// How loudly a failure is told: what a healthy node shows is for debugging, and so is a lost engine, which the index tells
+/// once while the kubelet asks every second.
+fn weight(error: &Error) -> Level {
+    match error {
+        Error::NotFound { .. } | Error::Unimplemented(_) | Error::Unavailable(_) | Error::Aborted(_) => Level::DEBUG,
+        Error::InvalidArgument { .. }
+        | Error::AlreadyExists(_)
+        | Error::FailedPrecondition(_)
+        | Error::DeadlineExceeded { .. }
+        | Error::Reason(_) => Level::INFO,
+        Error::ResourceExhausted(_) | Error::Internal { .. } => Level::WARN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(act: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(Level::DEBUG).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(subscriber.finish(), act);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn each_rpc_leaves_one_line() {
+        let passed = logged(|| drop(answer("Version", async { Ok(()) }).now_or_never()));
+        assert!(
+            passed.contains("DEBUG") && passed.contains("rpc=\"Version\"") && passed.contains("answered"),
+            "{passed}"
+        );
+        assert_eq!(passed.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_failure_is_told_as_loudly_as_it_deserves() {
+        let cases = [(Error::no_container("c"), "DEBUG", "NotFound"), (Error::internal("a", "b"), "WARN", "Internal")];
+        for (error, level, code) in cases {
+            let words = error.to_string();
+            let line = logged(|| drop(answer("Any", async { Err::<(), _>(error) }).now_or_never()));
+            assert!(line.contains(level) && line.contains(code) && line.contains(&words), "{line}");
+            assert_eq!(line.lines().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_dropped_rpc_is_told_too() {
+        let line = logged(|| drop(answer("ExecSync", std::future::pending::<Result<()>>()).now_or_never()));
+        assert!(line.contains("ExecSync") && line.contains("went away"), "{line}");
+    }
+}

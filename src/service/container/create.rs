@@ -1,0 +1,159 @@
+//! CreateContainer: makes a container in a pod's sandbox, ready to be started. One engine call.
+//!
+//! An equal request finds the container that the first one made. A dead container of the same name is removed first. When the
+//! create fails nothing is left behind: the Engine makes a container whole or not at all.
+
+use std::sync::Arc;
+
+use crate::cri;
+use crate::engine::Error as EngineError;
+use crate::error::{Error, Kind, Result};
+use crate::index::model::{Sandbox, State};
+use crate::log::{self, LogPath};
+use crate::service::{Daemon, fingerprint, now_ns, read_seccomp, required};
+use crate::translate::container::{ContainerRequest, as_created, create_body, from_inspect};
+use crate::translate::image::ImageFacts;
+use crate::translate::name;
+use crate::translate::node::Create;
+use crate::translate::security::seccomp_file;
+
+/// Answers CreateContainer.
+pub async fn create_container(
+    daemon: &Daemon,
+    request: cri::CreateContainerRequest,
+) -> Result<cri::CreateContainerResponse> {
+    let fingerprint = fingerprint(&request);
+    let cri::CreateContainerRequest { pod_sandbox_id, config, sandbox_config } = request;
+    let config = config.ok_or_else(|| Error::invalid("config", "is missing"))?;
+    let metadata = config.metadata.as_ref().ok_or_else(|| Error::invalid("config.metadata", "is missing"))?;
+    daemon.index.synced().await?;
+    let sandbox = daemon.index.table().sandbox(required("pod_sandbox_id", &pod_sandbox_id)?)?;
+    let docker_name = name::container_name(metadata, &sandbox.metadata)?;
+    let _lock = daemon.locks.hold(&sandbox.docker_name).await;
+    let _own = daemon.index.own_write(&docker_name);
+    if let Some(id) = find_holder(daemon, &docker_name, &fingerprint).await? {
+        return Ok(cri::CreateContainerResponse { container_id: id });
+    }
+    let sandbox = ready(daemon, &sandbox)?;
+    let wanted = Wanted { config: &config, sandbox_config: sandbox_config.as_ref(), sandbox: &sandbox, fingerprint: &fingerprint };
+    let image = image(daemon, config.image.as_ref()).await?;
+    let create = wanted.create(daemon, &image).await?;
+    let id = send(daemon, &create).await?;
+    if let Some(container) = from_inspect(&as_created(&id, &create, &image)) {
+        daemon.index.put_container(container);
+    }
+    Ok(cri::CreateContainerResponse { container_id: id })
+}
+
+/// The request, taken apart.
+struct Wanted<'a> {
+    config: &'a cri::ContainerConfig,
+    sandbox_config: Option<&'a cri::PodSandboxConfig>,
+    sandbox: &'a Sandbox,
+    fingerprint: &'a str,
+}
+
+impl Wanted<'_> {
+    async fn create(&self, daemon: &Daemon, image: &ImageFacts) -> Result<Create> {
+        let context = self.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+        #[expect(deprecated, reason = "old clients still send it")]
+        let file = context
+            .filter(|context| !context.privileged)
+            .and_then(|context| seccomp_file(context.seccomp.as_ref(), &context.seccomp_profile_path));
+        let seccomp = read_seccomp("config.linux.security_context.seccomp.localhost_ref", file)?;
+        let log_path = self.log_path()?;
+        let request = ContainerRequest {
+            config: self.config,
+            sandbox_config: self.sandbox_config,
+            sandbox: self.sandbox,
+            image,
+            sources: &sources(&self.config.mounts).await?,
+            seccomp_content: seccomp.as_deref(),
+            log_path: &log_path,
+            fingerprint: self.fingerprint,
+            created_at_ns: now_ns(),
+        };
+        create_body(&request, &daemon.node()?)
+    }
+
+    /// The pod's log directory and the container's path in it; empty without one of them.
+    fn log_path(&self) -> Result<String> {
+        let directory = self.sandbox_config.map_or("", |config| config.log_directory.as_str());
+        if directory.is_empty() || self.config.log_path.is_empty() {
+            return Ok(String::new());
+        }
+        let path = LogPath::new(directory, &self.config.log_path).map_err(|error| match error {
+            log::Error::Directory { .. } => Error::invalid("sandbox_config.log_directory", error.to_string()),
+            _ => Error::invalid("config.log_path", error.to_string()),
+        })?;
+        Ok(path.to_string())
+    }
+}
+
+/// A container can only join a sandbox that is there.
+fn ready(daemon: &Daemon, sandbox: &Sandbox) -> Result<Arc<Sandbox>> {
+    let now = daemon.index.table().sandbox(sandbox.id.as_str())?;
+    if now.ready {
+        return Ok(now);
+    }
+    Err(Error::FailedPrecondition(format!("sandbox {} is not ready", now.docker_name)))
+}
+
+/// Who holds the name: the result of an equal request, something dead that is cleared away, or somebody else.
+async fn find_holder(daemon: &Daemon, docker_name: &str, fingerprint: &str) -> Result<Option<String>> {
+    let holder = daemon.index.table().container_named(docker_name);
+    match holder {
+        None => Ok(None),
+        Some(holder) if holder.fingerprint == fingerprint && holder.state != State::Exited => {
+            Ok(Some(holder.id.to_string()))
+        }
+        Some(holder) if holder.state == State::Running => Err(Error::AlreadyExists(format!(
+            "container {} holds the name {docker_name} and was made by a different request",
+            holder.id
+        ))),
+        Some(holder) => {
+            daemon.delete_container(&holder).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// The image that the request names. The kubelet has pulled it, but it may have been pruned since.
+async fn image(daemon: &Daemon, spec: Option<&cri::ImageSpec>) -> Result<Arc<ImageFacts>> {
+    let name = spec.map_or("", |spec| spec.image.as_str());
+    let found = daemon.image_named("config.image.image", name).await?;
+    found.ok_or_else(|| Error::NotFound { kind: Kind::Image, id: name.to_owned() })
+}
+
+/// Links in a source are resolved here: the Engine would not. A source that is missing is the kubelet's to make.
+async fn sources(mounts: &[cri::Mount]) -> Result<Vec<String>> {
+    let mut sources = Vec::with_capacity(mounts.len());
+    for (index, mount) in mounts.iter().enumerate() {
+        let at = || format!("config.mounts[{index}].host_path");
+        if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
+            sources.push(String::new());
+            continue;
+        }
+        if !mount.host_path.starts_with('/') {
+            return Err(Error::invalid(at(), format!("{:?} is not an absolute path", mount.host_path)));
+        }
+        let resolved = tokio::fs::canonicalize(&mount.host_path).await;
+        let resolved = resolved.map_err(|error| Error::invalid(at(), format!("{}: {error}", mount.host_path)))?;
+        let text = resolved.into_os_string().into_string();
+        sources.push(text.map_err(|path| Error::invalid(at(), format!("{} is not UTF-8", path.display())))?);
+    }
+    Ok(sources)
+}
+
+/// Creates; a name held by something dead is cleared once.
+async fn send(daemon: &Daemon, create: &Create) -> Result<String> {
+    let doing = || format!("create container {}", create.name);
+    match daemon.engine.create(&create.name, create.body.clone()).await {
+        Ok(id) => Ok(id),
+        Err(EngineError::Conflict { message }) => {
+            daemon.clear_name(&create.name, &message).await?;
+            daemon.engine.create(&create.name, create.body.clone()).await.map_err(|error| error.while_doing(doing()))
+        }
+        Err(error) => Err(error.while_doing(doing())),
+    }
+}

@@ -1,0 +1,57 @@
+//! StartContainer: starts what CreateContainer made. Two engine calls: start, and an inspect for pid and log.
+//!
+//! Before it answers, the wishes of the container's cgroup are written, its log is followed (the file is there) and the index
+//! has it as running. A container that runs already is a success; one that has ended can't be started again. One that the
+//! Engine can't start has ended: its status tells why.
+
+use crate::cgroup::Cgroup;
+use crate::cri;
+use crate::error::{Error, Result};
+use crate::index::model::{Container, State};
+use crate::service::{Daemon, required};
+
+/// Answers StartContainer.
+pub async fn start_container(
+    daemon: &Daemon,
+    request: cri::StartContainerRequest,
+) -> Result<cri::StartContainerResponse> {
+    let cri::StartContainerRequest { container_id } = request;
+    let id = required("container_id", &container_id)?;
+    daemon.index.synced().await?;
+    let known = daemon.index.table().container(id)?;
+    let _lock = daemon.locks.hold(&known.docker_name).await;
+    let known = daemon.index.table().container(known.id.as_str())?;
+    match known.state {
+        State::Running => return Ok(cri::StartContainerResponse {}),
+        State::Created | State::Unknown => {}
+        State::Exited => {
+            return Err(Error::FailedPrecondition(format!("container {} has ended already", known.docker_name)));
+        }
+    }
+    let _own = daemon.index.own_write(&known.docker_name);
+    let started = daemon.engine.start(known.id.as_str()).await;
+    let inspect = daemon.engine.inspect(known.id.as_str(), Daemon::INSPECT_LIMIT).await;
+    if let Ok(inspect) = &inspect {
+        if started.is_ok() && inspect.state.pid > 0 {
+            wish(&known, inspect.state.pid)?;
+        }
+        daemon.index.take_in(inspect).await;
+    }
+    let doing = || format!("start container {}", known.docker_name);
+    started.map_err(|error| error.while_doing(doing()))?;
+    inspect.map_err(|error| error.while_doing(doing()))?;
+    Ok(cri::StartContainerResponse {})
+}
+
+/// Writes what Docker's API has no field for.
+fn wish(container: &Container, pid: i32) -> Result<()> {
+    if container.cgroup_wishes.is_empty() {
+        return Ok(());
+    }
+    let written = Cgroup::of_pid(pid).and_then(|cgroup| cgroup.write(&container.cgroup_wishes));
+    match written {
+        Err(error) if error.is_gone() => Ok(()),
+        Err(error) => Err(Error::internal(format!("cgroup of container {}", container.docker_name), error)),
+        Ok(()) => Ok(()),
+    }
+}

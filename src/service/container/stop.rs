@@ -1,0 +1,72 @@
+//! StopContainer: the stop signal, a grace period, SIGKILL; answers once the container is EXITED.
+//!
+//! No lock is held meanwhile: the kubelet stops a pod's containers side by side, and a second call with a shorter grace period
+//! ends the first one early (the Engine runs each on its own). What has ended or is gone is a success.
+
+use std::time::Duration;
+
+use crate::cri;
+use crate::error::{Error, Result};
+use crate::id::ContainerId;
+use crate::index::model::{Container, State};
+use crate::service::{Daemon, required};
+
+/// From the Engine's word that a container has ended to EXITED in the index: draining its log is the longest part.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Answers StopContainer.
+pub async fn stop_container(daemon: &Daemon, request: cri::StopContainerRequest) -> Result<cri::StopContainerResponse> {
+    let cri::StopContainerRequest { container_id, timeout } = request;
+    let id = required("container_id", &container_id)?;
+    let grace_s = match i32::try_from(timeout) {
+        Ok(seconds) if seconds >= 0 => seconds,
+        _ => return Err(Error::invalid("timeout", format!("{timeout} s can't be waited for"))),
+    };
+    daemon.index.synced().await?;
+    let Ok(known) = daemon.index.table().container(id) else { return Ok(cri::StopContainerResponse {}) };
+    if has_process(&known) {
+        daemon.index.stopping(&known.id);
+        match daemon.engine.stop(known.id.as_str(), grace_s).await {
+            Ok(()) => daemon.settled(&known.id).await?,
+            Err(error) if error.is_not_found() => daemon.index.remove(known.id.as_str()),
+            Err(error) => return Err(error.while_doing(format!("stop container {}", known.docker_name))),
+        }
+    }
+    Ok(cri::StopContainerResponse {})
+}
+
+/// Whether there may be something to stop.
+pub(super) fn has_process(container: &Container) -> bool {
+    matches!(container.state, State::Running | State::Unknown)
+}
+
+impl Daemon {
+    /// Ends a container at once, if it runs, and waits until it is EXITED.
+    pub(in crate::service) async fn kill_container(&self, container: &Container) -> Result<()> {
+        if !has_process(container) {
+            return Ok(());
+        }
+        self.index.stopping(&container.id);
+        match self.engine.kill(container.id.as_str()).await {
+            // a conflict: it has ended by itself
+            Ok(()) | Err(crate::engine::Error::Conflict { .. }) => self.settled(&container.id).await,
+            Err(error) if error.is_not_found() => {
+                self.index.remove(container.id.as_str());
+                Ok(())
+            }
+            Err(error) => Err(error.while_doing(format!("kill container {}", container.docker_name))),
+        }
+    }
+
+    /// Waits until the index has the container's end; it is told of it in case the Engine's event is lost.
+    async fn settled(&self, id: &ContainerId) -> Result<()> {
+        self.index.container_ended(id);
+        let ended = self.index.wait_for(|table| match table.container(id.as_str()) {
+            Ok(container) if container.state == State::Running => None,
+            _ => Some(()),
+        });
+        tokio::time::timeout(SETTLE_LIMIT, ended)
+            .await
+            .map_err(|_| Error::DeadlineExceeded { what: format!("the end of container {id}"), after: SETTLE_LIMIT })
+    }
+}

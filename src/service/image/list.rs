@@ -1,0 +1,45 @@
+//! ListImages and ImageStatus: from the cache, without an engine call.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::cri;
+use crate::error::{Error, Result};
+use crate::service::Daemon;
+use crate::translate::image::{ImageFacts, parse, to_image};
+
+/// Answers ListImages; the filter names one image, and one that isn't there gives an empty list.
+pub async fn list_images(daemon: &Daemon, request: cri::ListImagesRequest) -> Result<cri::ListImagesResponse> {
+    let cri::ListImagesRequest { filter } = request;
+    let wanted = filter.and_then(|cri::ImageFilter { image }| image).filter(|spec| !spec.image.is_empty());
+    daemon.index.synced().await?;
+    let found = match wanted {
+        None => daemon.index.images().all(),
+        Some(spec) => {
+            let name = parse("filter.image.image", &spec.image)?;
+            daemon.index.images().find(&name, &spec.image).into_iter().collect()
+        }
+    };
+    let images = found.iter().map(|image| to_image(image, daemon.is_pinned(image)));
+    Ok(cri::ListImagesResponse { images: images.collect() })
+}
+
+/// Answers ImageStatus; an image that isn't there gives an empty answer, as the kubelet expects.
+pub async fn image_status(daemon: &Daemon, request: cri::ImageStatusRequest) -> Result<cri::ImageStatusResponse> {
+    let cri::ImageStatusRequest { image, verbose } = request;
+    let spec = image.ok_or_else(|| Error::invalid("image", "is missing"))?;
+    let name = parse("image.image", &spec.image)?;
+    daemon.index.synced().await?;
+    let Some(found) = daemon.index.images().find(&name, &spec.image) else {
+        return Ok(cri::ImageStatusResponse::default());
+    };
+    let info = if verbose { info(&found) } else { BTreeMap::new() };
+    Ok(cri::ImageStatusResponse { image: Some(to_image(&found, daemon.is_pinned(&found))), info })
+}
+
+/// What `crictl inspecti` shows beside the status.
+fn info(image: &ImageFacts) -> BTreeMap<String, String> {
+    let info = json!({ "user": image.user, "stopSignal": image.stop_signal, "sizeBytes": image.size_bytes });
+    BTreeMap::from([("info".to_owned(), info.to_string())])
+}

@@ -1,0 +1,33 @@
+//! Verbs about images.
+
+mod fs_info;
+mod list;
+mod pull;
+mod remove;
+
+pub use fs_info::image_fs_info;
+pub use list::{image_status, list_images};
+pub use pull::pull_image;
+pub use remove::remove_image;
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::pause;
+use crate::service::Daemon;
+use crate::translate::image::{ImageFacts, parse};
+
+impl Daemon {
+    /// The image that a checked name stands for: from the cache, else as the Engine says; the built-in one is brought in.
+    pub(in crate::service) async fn image_named(&self, field: &str, text: &str) -> Result<Option<Arc<ImageFacts>>> {
+        let name = parse(field, text)?;
+        if let Some(found) = self.index.images().find(&name, text) {
+            return Ok(Some(found));
+        }
+        if text == pause::reference() {
+            return self.built_in_image().await.map(Some);
+        }
+        let asked = self.index.images().refresh(text).await;
+        asked.map_err(|error| error.while_doing(format!("image {text}")))
+    }
+}

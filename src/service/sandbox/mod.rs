@@ -1,0 +1,13 @@
+//! Verbs about pod sandboxes.
+
+mod list;
+mod pause_image;
+mod remove;
+mod resolv;
+mod run;
+mod stop;
+
+pub use list::{list_pod_sandbox, pod_sandbox_status};
+pub use remove::remove_pod_sandbox;
+pub use run::run_pod_sandbox;
+pub use stop::stop_pod_sandbox;

@@ -1,0 +1,163 @@
+//! RunPodSandbox: makes the pause container, its network, and answers when the sandbox is READY.
+//!
+//! ```text
+//! create ─▶ start ─▶ inspect ─▶ resolv.conf ─▶ CNI ADD (cni mode) ─▶ in the index as READY
+//! ```
+//!
+//! Three engine calls. An equal request that comes while this one runs waits for it and gets its id; a dead sandbox of the same
+//! name is removed first. Whatever fails, everything made so far is undone, and the first error is the answer.
+
+use crate::cni;
+use crate::cri;
+use crate::engine::Error as EngineError;
+use crate::error::{Error, Result};
+use crate::index::model::Sandbox;
+use crate::service::{Daemon, fingerprint, now_ns, read_seccomp};
+use crate::translate::node::{Create, Network, Node};
+use crate::translate::sandbox::{SandboxRequest, pod_name};
+use crate::translate::security::seccomp_file;
+use crate::translate::{name, port, sandbox};
+
+/// Answers RunPodSandbox.
+pub async fn run_pod_sandbox(
+    daemon: &Daemon,
+    request: cri::RunPodSandboxRequest,
+) -> Result<cri::RunPodSandboxResponse> {
+    let fingerprint = fingerprint(&request);
+    let cri::RunPodSandboxRequest { config, runtime_handler } = request;
+    let config = config.ok_or_else(|| Error::invalid("config", "is missing"))?;
+    let metadata = config.metadata.as_ref().ok_or_else(|| Error::invalid("config.metadata", "is missing"))?;
+    let docker_name = name::sandbox_name(metadata)?;
+    daemon.index.synced().await?;
+    let _lock = daemon.locks.hold(&docker_name).await;
+    if let Some(id) = find_holder(daemon, &docker_name, &fingerprint).await? {
+        return Ok(cri::RunPodSandboxResponse { pod_sandbox_id: id });
+    }
+    let wanted = Wanted { config: &config, runtime_handler: &runtime_handler, fingerprint: &fingerprint };
+    let _own = daemon.index.own_write(&docker_name);
+    let id = create(daemon, &wanted, &docker_name).await?;
+    match bring_up(daemon, &wanted, &id).await {
+        Ok(sandbox) => daemon.index.put_sandbox(sandbox),
+        Err(error) => {
+            undo(daemon, &id).await;
+            return Err(error);
+        }
+    }
+    Ok(cri::RunPodSandboxResponse { pod_sandbox_id: id })
+}
+
+/// The request, taken apart.
+struct Wanted<'a> {
+    config: &'a cri::PodSandboxConfig,
+    runtime_handler: &'a str,
+    fingerprint: &'a str,
+}
+
+impl Wanted<'_> {
+    fn create_body(&self, daemon: &Daemon, node: &Node, image: &str) -> Result<Create> {
+        let context = self.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+        #[expect(deprecated, reason = "old clients still send it")]
+        let file = context.and_then(|context| seccomp_file(context.seccomp.as_ref(), &context.seccomp_profile_path));
+        let seccomp = read_seccomp("config.linux.security_context.seccomp.localhost_ref", file)?;
+        let request = SandboxRequest {
+            config: self.config,
+            runtime_handler: self.runtime_handler,
+            image,
+            network: daemon.config.network,
+            seccomp_content: seccomp.as_deref(),
+            fingerprint: self.fingerprint,
+            created_at_ns: now_ns(),
+        };
+        sandbox::create_body(&request, node)
+    }
+
+    /// Whether a CNI plugin makes the pod's network.
+    fn needs_cni(&self, daemon: &Daemon) -> bool {
+        let options = self.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+        let options = options.and_then(|context| context.namespace_options.as_ref());
+        let host = options.is_some_and(|options| options.network() == cri::NamespaceMode::Node);
+        daemon.config.network == Network::Cni && !host
+    }
+}
+
+/// Who holds the name: the result of an equal request, something dead that is cleared away, or somebody else.
+async fn find_holder(daemon: &Daemon, docker_name: &str, fingerprint: &str) -> Result<Option<String>> {
+    let holder = daemon.index.table().sandbox_named(docker_name);
+    match holder {
+        None => Ok(None),
+        Some(holder) if holder.ready && holder.fingerprint == fingerprint => Ok(Some(holder.id.to_string())),
+        Some(holder) if holder.ready => Err(Error::AlreadyExists(format!(
+            "sandbox {} holds the name {docker_name} and was made by a different request",
+            holder.id
+        ))),
+        Some(holder) => {
+            super::remove::remove_with_containers(daemon, &holder).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// Creates the pause container; heals a pruned image and a name held by something dead, each once.
+async fn create(daemon: &Daemon, wanted: &Wanted<'_>, docker_name: &str) -> Result<String> {
+    let node = daemon.node()?;
+    let image = daemon.sandbox_image().await?;
+    let body = wanted.create_body(daemon, &node, image.id.as_str())?.body;
+    let doing = || format!("create sandbox {docker_name}");
+    match daemon.engine.create(docker_name, body.clone()).await {
+        Ok(id) => Ok(id),
+        Err(EngineError::NotFound { .. }) => {
+            let image = daemon.fetch_sandbox_image().await?;
+            let body = wanted.create_body(daemon, &node, image.id.as_str())?.body;
+            daemon.engine.create(docker_name, body).await.map_err(|error| error.while_doing(doing()))
+        }
+        Err(EngineError::Conflict { message }) => {
+            daemon.clear_name(docker_name, &message).await?;
+            daemon.engine.create(docker_name, body).await.map_err(|error| error.while_doing(doing()))
+        }
+        Err(error) => Err(error.while_doing(doing())),
+    }
+}
+
+/// Starts the pause container and makes its network.
+async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str) -> Result<Sandbox> {
+    let pod = || format!("pod {}", pod_name(wanted.config.metadata.as_ref()));
+    daemon.engine.start(id).await.map_err(|error| error.while_doing(format!("start sandbox of {}", pod())))?;
+    let inspect = daemon.engine.inspect(id, Daemon::INSPECT_LIMIT).await;
+    let inspect = inspect.map_err(|error| error.while_doing(format!("inspect sandbox of {}", pod())))?;
+    let made = sandbox::from_inspect(&inspect)
+        .filter(|sandbox| sandbox.ready)
+        .ok_or_else(|| Error::FailedPrecondition(format!("sandbox of {} ended at once: {}", pod(), inspect.state.error)))?;
+    super::resolv::write(&inspect.resolv_conf_path, wanted.config.dns_config.as_ref()).await?;
+    if wanted.needs_cni(daemon) {
+        let attachment = attachment(wanted.config, id, made.pid)?;
+        let added = daemon.cni.add(&attachment).await;
+        added.map_err(|error| Error::internal(format!("network of {}", pod()), error))?;
+    }
+    Ok(made)
+}
+
+fn attachment(config: &cri::PodSandboxConfig, id: &str, pid: i32) -> Result<cni::Attachment> {
+    let metadata = config.metadata.clone().unwrap_or_default();
+    Ok(cni::Attachment {
+        container_id: id.to_owned(),
+        netns: format!("/proc/{pid}/ns/net"),
+        pod_name: metadata.name,
+        pod_namespace: metadata.namespace,
+        pod_uid: metadata.uid,
+        port_mappings: port::cni_mappings(&config.port_mappings)?,
+        annotations: config.annotations.clone(),
+    })
+}
+
+/// Undoes what a failed attempt has made. What can't be undone is logged: the next attempt clears the name.
+async fn undo(daemon: &Daemon, id: &str) {
+    if let Err(error) = daemon.cni.del(id, None).await {
+        tracing::warn!(sandbox = id, %error, "network of a failed sandbox not undone");
+    }
+    match daemon.engine.remove(id).await {
+        Ok(()) => {}
+        Err(error) if error.is_not_found() => {}
+        Err(error) => tracing::warn!(sandbox = id, %error, "failed sandbox not removed"),
+    }
+    daemon.index.remove(id);
+}

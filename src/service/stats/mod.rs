@@ -1,0 +1,7 @@
+//! Verbs about what containers use: read from their cgroups, never from the Engine.
+
+mod cgroups;
+mod container;
+
+pub use cgroups::Cgroups;
+pub use container::{container_stats, list_container_stats};
