@@ -24,6 +24,15 @@ pub struct ContainerSummary {
     /// All labels, the image's included.
     #[serde(deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
+    /// Seconds since the epoch.
+    #[serde(deserialize_with = "nullable")]
+    pub created: i64,
+    /// The image as named at create.
+    #[serde(deserialize_with = "nullable")]
+    pub image: String,
+    /// The image's id.
+    #[serde(rename = "ImageID", deserialize_with = "nullable")]
+    pub image_id: String,
 }
 
 /// `GET /containers/{id}/json`, as far as we use it.

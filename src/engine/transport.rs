@@ -70,9 +70,12 @@ impl Transport {
     }
 
     /// `/containers/json?all=1` → `http://engine/v1.41/containers/json?all=1`.
+    ///
+    /// `/version` is always asked without: an engine that came back as another version may not speak the old one.
     fn versioned(&self, uri: &Uri) -> Uri {
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let prefix = self.pinned().map(|version| format!("/v{version}")).unwrap_or_default();
+        let pinned = self.pinned().filter(|_| path != "/version");
+        let prefix = pinned.map(|version| format!("/v{version}")).unwrap_or_default();
         Uri::builder()
             .scheme("http")
             .authority("engine")

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use super::Index;
 use super::model::{Container, Sandbox, State};
 use crate::engine::Error;
-use crate::engine::model::{ContainerInspect, ContainerSummary};
+use crate::engine::model::{ContainerConfig, ContainerInspect, ContainerState, ContainerSummary};
 use crate::id::{ContainerId, SandboxId};
 use crate::log::LogPath;
 use crate::translate::{self, label, state};
@@ -18,6 +18,10 @@ use crate::translate::{self, label, state};
 const PARALLEL: usize = 8;
 /// How long one inspect may take; a hung container is left for the next round.
 const INSPECT_LIMIT: Duration = Duration::from_secs(2);
+/// Until the next try for one that could not be inspected, doubled each time.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// At most so long.
+const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(30);
 
 impl Index {
     /// Lists, and inspects what is new or has changed. With `all`, what an earlier connection told counts for nothing.
@@ -33,9 +37,11 @@ impl Index {
         }
         let to_look_at = changed.into_iter().map(str::to_owned).chain(gone);
         futures_util::stream::iter(to_look_at)
-            .for_each_concurrent(PARALLEL, |id| async move {
+            .for_each_concurrent(PARALLEL, async |id: String| {
                 if let Err(error) = self.look_at(&id).await {
-                    tracing::warn!(id, %error, "inspect failed; what the listing told is kept");
+                    tracing::warn!(id, %error, "inspect failed; what the listing told serves until it succeeds");
+                    self.take_listed(listed.get(id.as_str()).copied());
+                    self.look_again(id);
                 }
             })
             .await;
@@ -50,6 +56,36 @@ impl Index {
                 tracing::debug!(id, %error, "inspect after an event failed");
             }
         });
+    }
+
+    /// Asks again until the engine answers for one that could not be inspected.
+    fn look_again(&self, id: String) {
+        let index = self.clone();
+        tokio::spawn(async move {
+            let mut pause = LOOK_AGAIN;
+            loop {
+                tokio::time::sleep(pause).await;
+                match index.look_at(&id).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!(id, %error, "inspect failed again"),
+                }
+                pause = (pause * 2).min(LOOK_AGAIN_AT_MOST);
+            }
+        });
+    }
+
+    /// Takes in what a listing alone tells, of something not known yet.
+    fn take_listed(&self, item: Option<&ContainerSummary>) {
+        let Some(item) = item.filter(|item| !self.known_ids().contains(&item.id)) else { return };
+        let listed = as_listed(item);
+        let created_at_ns = |known: i64| if known > 0 { known } else { item.created.saturating_mul(1_000_000_000) };
+        if let Some(mut sandbox) = translate::sandbox::from_inspect(&listed) {
+            sandbox.created_at_ns = created_at_ns(sandbox.created_at_ns);
+            self.change(|table| table.put_sandbox(sandbox));
+        } else if let Some(mut container) = translate::container::from_inspect(&listed) {
+            container.created_at_ns = created_at_ns(container.created_at_ns);
+            self.change(|table| table.put_container(container));
+        }
     }
 
     /// Whether the index has a start already that an event tells of.
@@ -186,6 +222,21 @@ impl Index {
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             self.inner.health.send_modify(|health| health.differences = health.differences.saturating_add(count));
         }
+    }
+}
+
+/// A listing's item as an inspect that knows little. An ending without its exit code isn't told as one.
+fn as_listed(item: &ContainerSummary) -> ContainerInspect {
+    let name = item.names.iter().find(|name| name.matches('/').count() == 1);
+    let running = state::state(&item.state, false) == State::Running;
+    let status = if item.state == "exited" { String::new() } else { item.state.clone() };
+    ContainerInspect {
+        id: item.id.clone(),
+        name: name.cloned().unwrap_or_default(),
+        image: item.image_id.clone(),
+        state: ContainerState { status, running, ..ContainerState::default() },
+        config: ContainerConfig { image: item.image.clone(), labels: item.labels.clone(), ..ContainerConfig::default() },
+        ..ContainerInspect::default()
     }
 }
 

@@ -379,3 +379,6 @@ pub fn to_status(container: &Container) -> cri::ContainerStatus {
         stop_signal: container.stop_signal.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

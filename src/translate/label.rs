@@ -29,7 +29,7 @@ pub(super) const CREATED: &str = "io.dockershim.created";
 /// The runtime handler that RunPodSandbox named.
 pub(super) const HANDLER: &str = "io.dockershim.handler";
 /// The image as the request named it (`super::container::ImageRecord`).
-pub(super) const IMAGE: &str = "io.dockershim.image";
+pub(super) const IMAGE: &str = "io.dockershim.image-spec";
 /// What Docker's API can't say of the container's cgroup: file name to value, as JSON.
 pub(super) const WISHES: &str = "io.dockershim.cgroup";
 

@@ -281,3 +281,6 @@ pub(super) fn is_privileged(config: Option<&cri::PodSandboxConfig>) -> bool {
     let context = config.and_then(|config| config.linux.as_ref()).and_then(|linux| linux.security_context.as_ref());
     context.is_some_and(|context| context.privileged)
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,8 +130,10 @@ async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str) -> Result<Sand
     super::resolv::write(&inspect.resolv_conf_path, wanted.config.dns_config.as_ref()).await?;
     if wanted.needs_cni(daemon) {
         let attachment = attachment(wanted.config, id, made.pid)?;
-        let added = daemon.cni.add(&attachment).await;
-        added.map_err(|error| Error::internal(format!("network of {}", pod()), error))?;
+        daemon.cni.add(&attachment).await.map_err(|error| match error {
+            cni::Error::Annotation { .. } | cni::Error::Argument { .. } => Error::invalid("config", error.to_string()),
+            error => Error::internal(format!("network of {}", pod()), error),
+        })?;
     }
     Ok(made)
 }
