@@ -1,1 +1,24 @@
+//! Our server in front of a scripted dockerd: failures that a real engine can't be made to show on demand. What a real
+//! engine does show belongs into `tests/real`.
+//!
+//! - `stage`       one test's own place: a scripted dockerd, the server before it, a client before that
+//! - `dockerd`     an engine of containers, images and events in memory; its processes are real ones
+//! - `script`      what it does otherwise than usual, call by call, and the calls that were made
+//! - `http`        just enough HTTP/1.1 for it
+//! - `connection`  engines that hang, go, come back newer or older, and say odd things
+//! - `pods`        RunPodSandbox: undo, names that are taken, a pruned image, a client that goes away
+//! - `containers`  lives of containers behind the shim's back
+//! - `images`      pulls that fail after they have begun
+#![expect(clippy::unwrap_used, reason = "what a test can't go on without fails it")]
 
+#[path = "../support/client.rs"]
+#[expect(dead_code, reason = "the real-engine suite uses the rest of it")]
+mod client;
+mod connection;
+mod containers;
+mod dockerd;
+mod http;
+mod images;
+mod pods;
+mod script;
+mod stage;

@@ -1,0 +1,150 @@
+//! A private Docker Engine: its own containerd, socket, data, exec root, pid file and bridge.
+//! It never speaks to the user's dockerd, and leaves iptables and forwarding alone.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::docker::Docker;
+use super::{runc, tail, wait_for, workspace};
+
+/// What a private engine is started with beyond the defaults.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    /// Containers outlive dockerd.
+    pub(crate) live_restore: bool,
+}
+
+/// A running engine; dropping it ends it and removes all that it made.
+pub(crate) struct Engine {
+    dir: PathBuf,
+    bridge: String,
+    options: Options,
+    containerd: Child,
+    dockerd: Mutex<Option<Child>>,
+    /// Calls to it.
+    pub(crate) docker: Docker,
+}
+
+impl Engine {
+    /// Starts an engine and waits until it answers.
+    pub(crate) fn start(options: Options) -> Engine {
+        let dir = workspace::new_dir("e");
+        put_runc_wrapper(&dir);
+        let bridge = make_bridge(&dir);
+        let containerd = start_containerd(&dir);
+        let docker = Docker::new(dir.join(workspace::ENGINE_SOCKET));
+        let engine = Engine { dir, bridge, options, containerd, dockerd: Mutex::new(None), docker };
+        engine.start_dockerd();
+        engine
+    }
+
+    /// The engine's socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.join(workspace::ENGINE_SOCKET)
+    }
+
+    /// Starts dockerd again after `stop_dockerd`.
+    pub(crate) fn start_dockerd(&self) {
+        let path = |name: &str| self.dir.join(name).display().to_string();
+        std::fs::write(path("daemon.json"), "{}").unwrap();
+        let mut command = daemon(&self.dir, "dockerd");
+        command.args(["--config-file", &path("daemon.json"), "--data-root", &path("data"), "--exec-root", &path("exec")]);
+        command.args(["--pidfile", &path("docker.pid"), "--containerd", &path("containerd/containerd.sock")]);
+        command.args(["--host", &format!("unix://{}", self.socket().display()), "--group", "root"]);
+        command.args(["--bridge", &self.bridge, "--iptables=false", "--ip6tables=false"]);
+        command.args(["--ip-masq=false", "--ip-forward=false"]);
+        command.args(self.options.live_restore.then_some("--live-restore"));
+        let mut child = command.spawn().expect("dockerd (package docker.io) can't be started");
+        wait_for("dockerd answers", Duration::from_secs(60), || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("dockerd ended with {status}:\n{}", tail(&self.dir.join("dockerd.log"), 20));
+            }
+            self.docker.answers().then_some(())
+        });
+        *self.dockerd.lock().unwrap() = Some(child);
+    }
+
+    /// Ends dockerd, and with it its containers unless it restores them live.
+    pub(crate) fn stop_dockerd(&self) {
+        self.end_dockerd(Signal::TERM);
+    }
+
+    /// Kills dockerd; containerd and the containers go on.
+    pub(crate) fn kill_dockerd(&self) {
+        self.end_dockerd(Signal::KILL);
+    }
+
+    fn end_dockerd(&self, signal: Signal) {
+        if let Some(mut child) = self.dockerd.lock().unwrap().take() {
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.docker.remove_all_containers();
+        self.stop_dockerd();
+        let _ = kill_process(Pid::from_child(&self.containerd), Signal::TERM);
+        let _ = self.containerd.wait();
+        workspace::clear(&self.dir);
+    }
+}
+
+/// A daemon of the engine, with its output in a log file and the runc wrapper first in its PATH.
+fn daemon(dir: &Path, program: &str) -> Command {
+    use std::os::unix::process::CommandExt;
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join(format!("{program}.log"))).unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{path}:/usr/sbin:/sbin", dir.join("bin").display());
+    let found = path.split(':').map(|folder| Path::new(folder).join(program)).find(|file| file.exists());
+    let mut command = Command::new(found.unwrap_or_else(|| PathBuf::from(program)));
+    command.env("PATH", path).env_remove("DOCKER_HOST").process_group(0);
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command
+}
+
+/// Its own containerd: dockerd would otherwise take the one that listens at the default place.
+fn start_containerd(dir: &Path) -> Child {
+    let home = dir.join("containerd");
+    std::fs::create_dir_all(&home).unwrap();
+    let home = home.display();
+    let config = format!(
+        "version = 2\nroot = \"{home}/root\"\nstate = \"{home}/state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+         [grpc]\naddress = \"{home}/containerd.sock\"\n\
+         [plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{home}/opt\"\n"
+    );
+    std::fs::write(format!("{home}/config.toml"), config).unwrap();
+    let mut command = daemon(dir, "containerd");
+    let child = command.args(["--config", &format!("{home}/config.toml")]).spawn().expect("containerd can't be started");
+    let socket = dir.join("containerd/containerd.sock");
+    wait_for("containerd's socket is there", Duration::from_secs(30), || socket.exists().then_some(()));
+    child
+}
+
+fn put_runc_wrapper(dir: &Path) {
+    std::fs::create_dir_all(dir.join("bin")).unwrap();
+    if !runc::machine_has_capability() {
+        std::os::unix::fs::symlink(std::env::current_exe().unwrap(), dir.join("bin/runc")).unwrap();
+    }
+}
+
+/// A bridge of the engine's own, in the range that is set aside for benchmarks (198.18.0.0/15): the first free of 250.
+fn make_bridge(dir: &Path) -> String {
+    let ip = |arguments: &[&str]| {
+        let done = Command::new("ip").args(arguments).stderr(Stdio::null()).status();
+        done.expect("ip (package iproute2) can't be started").success()
+    };
+    let number = (0..250).find(|number| ip(&["link", "add", "name", &format!("dsh{number}"), "type", "bridge"]));
+    let number = number.expect("a bridge can't be made: is this root, with CAP_NET_ADMIN?");
+    let name = format!("dsh{number}");
+    std::fs::write(dir.join(workspace::BRIDGE_FILE), &name).unwrap();
+    assert!(ip(&["addr", "add", &format!("198.18.{number}.1/24"), "dev", &name]), "no address for {name}");
+    assert!(ip(&["link", "set", &name, "up"]), "{name} is not up");
+    name
+}
