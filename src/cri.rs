@@ -1,6 +1,12 @@
 //! The generated CRI v1 types, client and server, and nothing else.
 //! Hand-written code does not belong here, but for the one `Debug` that must not show secrets.
-#![expect(missing_docs, clippy::too_many_lines, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated code")]
+#![expect(
+    missing_docs,
+    clippy::too_many_lines,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 
 tonic::include_proto!("runtime.v1");
 

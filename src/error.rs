@@ -103,10 +103,7 @@ impl Error {
     }
 
     /// A failure with no meaning of its own to the kubelet.
-    pub fn internal(
-        doing: impl Into<String>,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
+    pub fn internal(doing: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Error::Internal { doing: doing.into(), source: source.into() }
     }
 }

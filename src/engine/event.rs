@@ -25,8 +25,7 @@ impl Engine {
     /// Opens the event stream; events from this moment on come through it.
     pub async fn events(&self) -> Result<Events, Error> {
         let path = format!("/events?filters={}", encode(FILTERS));
-        let response =
-            within("events", self.timeouts.read, self.send(Method::GET, &path, Vec::new())).await?;
+        let response = within("events", self.timeouts.read, self.send(Method::GET, &path, Vec::new())).await?;
         Ok(Events { body: response.into_body(), buffer: BytesMut::new() })
     }
 }

@@ -1,8 +1,8 @@
 //! `/images/…`: one method per endpoint. Pull errors arrive inside a stream that began with 200: it is read to its end.
 
+use base64::Engine as _;
 use bollard::auth::DockerCredentials;
 use bollard::query_parameters::RemoveImageOptionsBuilder;
-use base64::Engine as _;
 use bytes::BytesMut;
 use http::Method;
 use http_body_util::BodyExt;

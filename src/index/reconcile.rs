@@ -92,8 +92,7 @@ impl Index {
     pub(super) fn knows_start(&self, id: &str, action: &str) -> bool {
         let table = self.table();
         let sandbox = table.sandbox(id).is_ok_and(|sandbox| sandbox.ready || action == "create");
-        let container =
-            table.container(id).is_ok_and(|known| known.state == State::Running || action == "create");
+        let container = table.container(id).is_ok_and(|known| known.state == State::Running || action == "create");
         (sandbox || container) && matches!(action, "create" | "start")
     }
 
@@ -235,7 +234,11 @@ fn as_listed(item: &ContainerSummary) -> ContainerInspect {
         name: name.cloned().unwrap_or_default(),
         image: item.image_id.clone(),
         state: ContainerState { status, running, ..ContainerState::default() },
-        config: ContainerConfig { image: item.image.clone(), labels: item.labels.clone(), ..ContainerConfig::default() },
+        config: ContainerConfig {
+            image: item.image.clone(),
+            labels: item.labels.clone(),
+            ..ContainerConfig::default()
+        },
         ..ContainerInspect::default()
     }
 }

@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 
 /// Docker's form of CRI's credentials; None for none. `auth` is base64 of `user:password` and stands for both when they are empty.
 pub fn credentials(auth: Option<&cri::AuthConfig>) -> Result<Option<DockerCredentials>> {
-    let Some(cri::AuthConfig { username, password, auth, server_address, identity_token, registry_token }) = auth else {
+    let Some(cri::AuthConfig { username, password, auth, server_address, identity_token, registry_token }) = auth
+    else {
         return Ok(None);
     };
     let (username, password) = match (username.is_empty() && password.is_empty(), auth.is_empty()) {

@@ -162,7 +162,10 @@ fn environment(envs: &[cri::KeyValue]) -> Result<Vec<String>> {
         }
         match std::str::from_utf8(value) {
             Ok(value) if !value.contains('\0') => Ok(format!("{key}={value}")),
-            _ => Err(Error::invalid(at("value"), format!("of {key} is not UTF-8 without NUL, and Docker takes nothing else"))),
+            _ => Err(Error::invalid(
+                at("value"),
+                format!("of {key} is not UTF-8 without NUL, and Docker takes nothing else"),
+            )),
         }
     };
     envs.iter().enumerate().map(one).collect()
@@ -251,7 +254,11 @@ pub fn as_created(id: &str, create: &Create, image: &ImageFacts) -> ContainerIns
         source: mount.source.clone().unwrap_or_default(),
         destination: mount.target.clone().unwrap_or_default(),
         rw: !mount.read_only.unwrap_or_default(),
-        propagation: mount.bind_options.as_ref().and_then(|o| o.propagation).map_or_else(String::new, |p| p.to_string()),
+        propagation: mount
+            .bind_options
+            .as_ref()
+            .and_then(|o| o.propagation)
+            .map_or_else(String::new, |p| p.to_string()),
     };
     ContainerInspect {
         id: id.to_owned(),

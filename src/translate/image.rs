@@ -98,7 +98,9 @@ fn is_tag(text: &str) -> bool {
 /// Adds Docker's default registry and its `library`; None for what is no name.
 fn whole_repository(name: &str) -> Option<String> {
     let (registry, path) = match name.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" || first.chars().any(char::is_uppercase) => {
+        Some((first, rest))
+            if first.contains(['.', ':']) || first == "localhost" || first.chars().any(char::is_uppercase) =>
+        {
             (first, rest)
         }
         _ => (DEFAULT_REGISTRY, name),
@@ -137,9 +139,9 @@ fn is_component(text: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends = text.bytes().next().is_some_and(word) && text.bytes().last().is_some_and(word);
     let separators = text.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    ends && separators.filter(|run| !run.is_empty()).all(|run| {
-        matches!(run, "." | "_" | "__") || run.bytes().all(|byte| byte == b'-')
-    })
+    ends && separators
+        .filter(|run| !run.is_empty())
+        .all(|run| matches!(run, "." | "_" | "__") || run.bytes().all(|byte| byte == b'-'))
 }
 
 /// An image, as far as CRI tells of it.
@@ -234,8 +236,32 @@ mod tests {
     fn what_is_no_name_is_refused() {
         let long = "a".repeat(300);
         for text in [
-            "", " ", "Busybox", "a b", "a/../b", "/a", "a/", "a:", "a:-", "a@", "a@sha256:12", "a@md5:0", "-a", "a-",
-            "a___b", "a..b", "http://a/b", "a\n", "ä", &long, "x:y:z", "a?b", "a#b", "a%2fb", ":5000/a", "a.b:port/c",
+            "",
+            " ",
+            "Busybox",
+            "a b",
+            "a/../b",
+            "/a",
+            "a/",
+            "a:",
+            "a:-",
+            "a@",
+            "a@sha256:12",
+            "a@md5:0",
+            "-a",
+            "a-",
+            "a___b",
+            "a..b",
+            "http://a/b",
+            "a\n",
+            "ä",
+            &long,
+            "x:y:z",
+            "a?b",
+            "a#b",
+            "a%2fb",
+            ":5000/a",
+            "a.b:port/c",
         ] {
             assert!(parse("image.image", text).unwrap_err().to_string().starts_with("image.image: "), "{text}");
         }

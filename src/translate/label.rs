@@ -62,7 +62,10 @@ pub(super) fn write(
         all.insert((*key).to_owned(), value.clone());
     }
     let keys = Keys { labels: labels.keys().cloned().collect(), annotations: annotations.keys().cloned().collect() };
-    all.insert(KEYS.to_owned(), serde_json::to_string(&keys).map_err(|error| Error::internal("record label keys", error))?);
+    all.insert(
+        KEYS.to_owned(),
+        serde_json::to_string(&keys).map_err(|error| Error::internal("record label keys", error))?,
+    );
     for (key, value) in labels {
         if all.contains_key(key) || key.starts_with(OURS) {
             return Err(Error::invalid(format!("config.labels[{key:?}]"), "is a key that dockershim itself writes"));

@@ -47,7 +47,10 @@ fn check(at: &str, mount: &cri::Mount) -> Result<cri::MountPropagation> {
         image_sub_path: _,
     } = mount;
     if !container_path.starts_with('/') {
-        return Err(Error::invalid(format!("{at}.container_path"), format!("{container_path:?} is not an absolute path")));
+        return Err(Error::invalid(
+            format!("{at}.container_path"),
+            format!("{container_path:?} is not an absolute path"),
+        ));
     }
     for (field, mappings) in [("uidMappings", uid_mappings), ("gidMappings", gid_mappings)] {
         if !mappings.is_empty() {
@@ -230,7 +233,11 @@ mod tests {
             rw,
             propagation: propagation.into(),
         };
-        let told = told(&[point("bind", "/b", false, "rslave"), point("volume", "/v", true, ""), point("bind", "/a", true, "rprivate")]);
+        let told = told(&[
+            point("bind", "/b", false, "rslave"),
+            point("volume", "/v", true, ""),
+            point("bind", "/a", true, "rprivate"),
+        ]);
         assert_eq!(told.iter().map(|mount| mount.container_path.as_str()).collect::<Vec<_>>(), ["/a", "/b"]);
         assert!(told[1].readonly && told[1].propagation() == cri::MountPropagation::PropagationHostToContainer);
     }

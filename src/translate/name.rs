@@ -87,14 +87,19 @@ fn field<'a>(at: &str, text: &'a str) -> Result<&'a str> {
         return Err(Error::invalid(at, "is empty"));
     }
     match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))) {
-        Some(c) => Err(Error::invalid(at, format!("has {c:?}; only letters, digits, `.` and `-` can be in a Docker name"))),
+        Some(c) => {
+            Err(Error::invalid(at, format!("has {c:?}; only letters, digits, `.` and `-` can be in a Docker name")))
+        }
         None => Ok(text),
     }
 }
 
 fn bounded(at: &str, name: String) -> Result<String> {
     if name.len() > MAX_BYTES {
-        return Err(Error::invalid(at, format!("makes a Docker name of {} bytes, at most {MAX_BYTES} can be", name.len())));
+        return Err(Error::invalid(
+            at,
+            format!("makes a Docker name of {} bytes, at most {MAX_BYTES} can be", name.len()),
+        ));
     }
     Ok(name)
 }
@@ -125,7 +130,8 @@ mod tests {
 
     #[test]
     fn other_names_are_not_ours() {
-        for name in ["", "web", "k8s_a_b_c_d", "k9s_a_b_c_d_0", "k8s_a_b_c_d_x", "k8s_a_b_c_d_-1", "k8s_a_b_c_d_0_e_f"] {
+        for name in ["", "web", "k8s_a_b_c_d", "k9s_a_b_c_d_0", "k8s_a_b_c_d_x", "k8s_a_b_c_d_-1", "k8s_a_b_c_d_0_e_f"]
+        {
             assert_eq!(parse(name), None, "{name}");
         }
     }

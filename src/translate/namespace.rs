@@ -26,7 +26,8 @@ pub(super) fn options(at: &str, options: Option<&cri::NamespaceOption>) -> Resul
     let none = cri::NamespaceOption::default();
     let cri::NamespaceOption { network, pid, ipc, target_id, userns_options } = options.unwrap_or(&none);
     let mode = |field: &str, value: i32| {
-        NamespaceMode::try_from(value).map_err(|_| Error::invalid(format!("{at}.{field}"), format!("{value} is unknown")))
+        NamespaceMode::try_from(value)
+            .map_err(|_| Error::invalid(format!("{at}.{field}"), format!("{value} is unknown")))
     };
     if let Some(cri::UserNamespace { mode: userns, uids: _, gids: _ }) = userns_options
         && mode("userns_options.mode", *userns)? == NamespaceMode::Pod
@@ -35,7 +36,12 @@ pub(super) fn options(at: &str, options: Option<&cri::NamespaceOption>) -> Resul
             "{at}.userns_options: Docker has no user namespace per pod (hostUsers: false can't run here)"
         )));
     }
-    Ok(Options { network: mode("network", *network)?, pid: mode("pid", *pid)?, ipc: mode("ipc", *ipc)?, target_id: target_id.clone() })
+    Ok(Options {
+        network: mode("network", *network)?,
+        pid: mode("pid", *pid)?,
+        ipc: mode("ipc", *ipc)?,
+        target_id: target_id.clone(),
+    })
 }
 
 /// The pause container's modes: it never joins, others join it.
@@ -50,7 +56,12 @@ pub(super) fn of_sandbox(options: &Options) -> Modes {
 }
 
 /// A container's modes. Network and ipc are the sandbox's whatever the container says, as the proto has it.
-pub(super) fn of_container(at: &str, options: &Options, sandbox: &cri::NamespaceOption, sandbox_id: &str) -> Result<Modes> {
+pub(super) fn of_container(
+    at: &str,
+    options: &Options,
+    sandbox: &cri::NamespaceOption,
+    sandbox_id: &str,
+) -> Result<Modes> {
     let join = |id: &str| format!("container:{id}");
     let pid = match options.pid {
         NamespaceMode::Pod => Some(join(sandbox_id)),
@@ -85,7 +96,8 @@ mod tests {
     use super::*;
 
     fn parsed(network: NamespaceMode, pid: NamespaceMode, ipc: NamespaceMode) -> Options {
-        let raw = cri::NamespaceOption { network: network.into(), pid: pid.into(), ipc: ipc.into(), ..Default::default() };
+        let raw =
+            cri::NamespaceOption { network: network.into(), pid: pid.into(), ipc: ipc.into(), ..Default::default() };
         options("ns", Some(&raw)).unwrap()
     }
 
@@ -101,7 +113,10 @@ mod tests {
         let node = parsed(NamespaceMode::Node, NamespaceMode::Node, NamespaceMode::Node);
         let sandbox = told("host", "host", "host");
         let modes = of_container("ns", &node, &sandbox, "abc").unwrap();
-        assert_eq!((modes.pid.as_deref(), modes.ipc.as_deref(), modes.uts.as_deref()), (Some("host"), Some("host"), Some("host")));
+        assert_eq!(
+            (modes.pid.as_deref(), modes.ipc.as_deref(), modes.uts.as_deref()),
+            (Some("host"), Some("host"), Some("host"))
+        );
         assert_eq!(of_sandbox(&node).ipc.as_deref(), Some("host"));
     }
 

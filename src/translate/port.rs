@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn only_host_ports_are_published() {
-        let bindings = bindings(&[mapping(0, 80, 8080, ""), mapping(1, 53, 0, ""), mapping(0, 80, 8081, "127.0.0.1")]).unwrap();
+        let bindings =
+            bindings(&[mapping(0, 80, 8080, ""), mapping(1, 53, 0, ""), mapping(0, 80, 8081, "127.0.0.1")]).unwrap();
         assert_eq!(bindings.len(), 1);
         let of_80 = bindings["80/tcp"].as_ref().unwrap();
         assert_eq!(of_80.iter().map(|b| b.host_port.as_deref().unwrap()).collect::<Vec<_>>(), ["8080", "8081"]);

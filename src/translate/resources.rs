@@ -67,7 +67,12 @@ pub fn limits(at: &str, resources: &cri::LinuxContainerResources, node: &Node) -
         cpu_quota: at_least("cpu_quota", *cpu_quota, -1)?,
         cpu_shares: at_least("cpu_shares", *cpu_shares, 0)?,
         memory,
-        memory_swap: memory_swap(&field("memory_swap_limit_in_bytes"), memory, *memory_swap_limit_in_bytes, &mut wishes)?,
+        memory_swap: memory_swap(
+            &field("memory_swap_limit_in_bytes"),
+            memory,
+            *memory_swap_limit_in_bytes,
+            &mut wishes,
+        )?,
         cpuset_cpus: cpuset_cpus.clone(),
         cpuset_mems: cpuset_mems.clone(),
         oom_score_adj: *oom_score_adj,
@@ -86,7 +91,8 @@ fn memory_swap(at: &str, memory: i64, asked: i64, wishes: &mut BTreeMap<String, 
     match wishes.remove(SWAP_MAX).as_deref() {
         Some("max") => Ok(-1),
         Some(swap) => {
-            let swap: i64 = swap.parse().map_err(|_| Error::invalid(at, format!("{SWAP_MAX} {swap:?} is not a number")))?;
+            let swap: i64 =
+                swap.parse().map_err(|_| Error::invalid(at, format!("{SWAP_MAX} {swap:?} is not a number")))?;
             memory.checked_add(swap).ok_or_else(|| Error::invalid(at, format!("{SWAP_MAX} {swap} is too large")))
         }
         None if asked == 0 => Ok(memory),
@@ -100,7 +106,8 @@ fn memory_swap(at: &str, memory: i64, asked: i64, wishes: &mut BTreeMap<String, 
 fn wishes(at: &str, unified: &BTreeMap<String, String>, node: &Node) -> Result<BTreeMap<String, String>> {
     let mut wishes = BTreeMap::new();
     for (file, value) in unified {
-        let is_file = file.contains('.') && file.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_BKMG".contains(&b));
+        let is_file = file.contains('.')
+            && file.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_BKMG".contains(&b));
         if !is_file || file.starts_with('.') || file.starts_with("cgroup.") || value.contains('\n') {
             return Err(Error::invalid(format!("{at}[{file:?}]"), "is not a controller's file and one line"));
         }
@@ -119,7 +126,10 @@ fn hugepages(at: &str, limits: &[cri::HugepageLimit], wishes: &mut BTreeMap<Stri
     for (index, cri::HugepageLimit { page_size, limit }) in limits.iter().enumerate() {
         let number = page_size.trim_end_matches(['K', 'M', 'G', 'B']);
         if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) || !page_size.ends_with('B') {
-            return Err(Error::invalid(format!("{at}[{index}].page_size"), format!("{page_size:?} is not a size such as 2MB")));
+            return Err(Error::invalid(
+                format!("{at}[{index}].page_size"),
+                format!("{page_size:?} is not a size such as 2MB"),
+            ));
         }
         wishes.insert(format!("hugetlb.{page_size}.max"), limit.to_string());
     }
@@ -264,7 +274,10 @@ mod tests {
             ("oom_score_adj", cri::LinuxContainerResources { oom_score_adj: 1001, ..base() }),
             ("memory_swap_limit_in_bytes", cri::LinuxContainerResources { memory_swap_limit_in_bytes: 9, ..base() }),
             ("unified[\"../x\"]", cri::LinuxContainerResources { unified: unified(&[("../x", "1")]), ..base() }),
-            ("unified[\"cgroup.procs\"]", cri::LinuxContainerResources { unified: unified(&[("cgroup.procs", "1")]), ..base() }),
+            (
+                "unified[\"cgroup.procs\"]",
+                cri::LinuxContainerResources { unified: unified(&[("cgroup.procs", "1")]), ..base() },
+            ),
             (
                 "hugepage_limits[0].page_size",
                 cri::LinuxContainerResources {
@@ -281,7 +294,8 @@ mod tests {
 
     #[test]
     fn an_update_leaves_alone_what_it_does_not_name() {
-        let known = cri::LinuxContainerResources { cpu_shares: 2, memory_limit_in_bytes: 64 * MIB, ..Default::default() };
+        let known =
+            cri::LinuxContainerResources { cpu_shares: 2, memory_limit_in_bytes: 64 * MIB, ..Default::default() };
         let change = cri::LinuxContainerResources { cpu_shares: 512, ..Default::default() };
         let limits = of(&change).unwrap();
         assert_eq!(limits.update_body().memory, None);

@@ -62,7 +62,8 @@ fn id(at: &str, id: i64) -> Result<String> {
 /// Docker's `CapAdd` and `CapDrop`.
 pub(super) fn capabilities(at: &str, capabilities: Option<&cri::Capability>) -> Result<(Vec<String>, Vec<String>)> {
     let none = cri::Capability::default();
-    let cri::Capability { add_capabilities, drop_capabilities, add_ambient_capabilities } = capabilities.unwrap_or(&none);
+    let cri::Capability { add_capabilities, drop_capabilities, add_ambient_capabilities } =
+        capabilities.unwrap_or(&none);
     if !add_ambient_capabilities.is_empty() {
         let field = format!("{at}.capabilities.add_ambient_capabilities");
         return Err(Error::Unimplemented(format!("{field}: Docker can't set ambient capabilities")));
@@ -135,7 +136,9 @@ pub(super) fn apparmor(
         (None, "unconfined") => (ProfileType::Unconfined, ""),
         (None, other) => match other.strip_prefix("localhost/") {
             Some(name) => (ProfileType::Localhost, name),
-            None => return Err(Error::invalid(format!("{at}.apparmor_profile"), format!("{other:?} is not a profile"))),
+            None => {
+                return Err(Error::invalid(format!("{at}.apparmor_profile"), format!("{other:?} is not a profile")));
+            }
         },
     };
     match kind {
@@ -144,9 +147,9 @@ pub(super) fn apparmor(
         ProfileType::Localhost if name.is_empty() => {
             Err(Error::invalid(format!("{at}.apparmor.localhost_ref"), "is empty"))
         }
-        ProfileType::Localhost if !node.apparmor => {
-            Err(Error::FailedPrecondition(format!("{at}.apparmor: profile {name:?} can't hold, the engine has no AppArmor on this node")))
-        }
+        ProfileType::Localhost if !node.apparmor => Err(Error::FailedPrecondition(format!(
+            "{at}.apparmor: profile {name:?} can't hold, the engine has no AppArmor on this node"
+        ))),
         ProfileType::Localhost => Ok(Some(format!("apparmor={name}"))),
     }
 }
@@ -236,7 +239,9 @@ mod tests {
     #[test]
     fn the_apparmor_profile_wins_over_the_deprecated_text() {
         let mine = profile(ProfileType::Localhost, "mine");
-        let of = |profile: Option<&cri::SecurityProfile>, text: &str, privileged| apparmor("ctx", profile, text, privileged, &node());
+        let of = |profile: Option<&cri::SecurityProfile>, text: &str, privileged| {
+            apparmor("ctx", profile, text, privileged, &node())
+        };
         assert_eq!(of(Some(&mine), "localhost/other", false).unwrap().as_deref(), Some("apparmor=mine"));
         assert_eq!(of(None, "localhost/other", false).unwrap().as_deref(), Some("apparmor=other"));
         assert_eq!(of(Some(&mine), "", true).unwrap().as_deref(), Some("apparmor=unconfined"));

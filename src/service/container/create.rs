@@ -35,7 +35,12 @@ pub async fn create_container(
         return Ok(cri::CreateContainerResponse { container_id: id });
     }
     let sandbox = ready(daemon, &sandbox)?;
-    let wanted = Wanted { config: &config, sandbox_config: sandbox_config.as_ref(), sandbox: &sandbox, fingerprint: &fingerprint };
+    let wanted = Wanted {
+        config: &config,
+        sandbox_config: sandbox_config.as_ref(),
+        sandbox: &sandbox,
+        fingerprint: &fingerprint,
+    };
     let image = image(daemon, config.image.as_ref()).await?;
     let create = wanted.create(daemon, &image).await?;
     let id = send(daemon, &create).await?;

@@ -55,7 +55,10 @@ pub async fn exec_sync(daemon: &Daemon, request: cri::ExecSyncRequest) -> Result
         Ok(answer) => answer,
         Err(_) => {
             kill(daemon, &exec).await;
-            Err(Error::DeadlineExceeded { what: format!("{cmd:?} in container {}", container.docker_name), after: limit })
+            Err(Error::DeadlineExceeded {
+                what: format!("{cmd:?} in container {}", container.docker_name),
+                after: limit,
+            })
         }
     }
 }
@@ -100,7 +103,11 @@ struct Collected {
 
 impl Collected {
     /// Reads until the output ends (None) or the process has and nothing more comes (its exit code).
-    async fn until_end(&mut self, output: &mut Output, exited: &mut Receiver<i32>) -> Result<Option<i32>, crate::engine::Error> {
+    async fn until_end(
+        &mut self,
+        output: &mut Output,
+        exited: &mut Receiver<i32>,
+    ) -> Result<Option<i32>, crate::engine::Error> {
         let code = loop {
             tokio::select! {
                 chunk = output.next() => match chunk? {

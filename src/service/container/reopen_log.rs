@@ -15,6 +15,7 @@ pub async fn reopen_container_log(
     daemon.index.synced().await?;
     let container = running(daemon, id)?;
     let reopened = daemon.pumps.reopen(&container.id).await;
-    reopened.map_err(|error| Error::internal(format!("reopen the log of container {}", container.docker_name), error))?;
+    reopened
+        .map_err(|error| Error::internal(format!("reopen the log of container {}", container.docker_name), error))?;
     Ok(cri::ReopenContainerLogResponse {})
 }

@@ -39,7 +39,11 @@ pub async fn pull_image(daemon: &Daemon, request: cri::PullImageRequest) -> Resu
     let _one_at_a_time = daemon.locks.hold(&format!("pull {repository} {tag}")).await;
     let pulled = pull(daemon, &repository, &tag, credentials.as_ref()).await;
     pulled.map_err(|error| while_pulling(&name, error))?;
-    let reference = if tag.starts_with("sha") && tag.contains(':') { format!("{repository}@{tag}") } else { format!("{repository}:{tag}") };
+    let reference = if tag.starts_with("sha") && tag.contains(':') {
+        format!("{repository}@{tag}")
+    } else {
+        format!("{repository}:{tag}")
+    };
     let found = daemon.index.images().refresh(&reference).await;
     let found = found.map_err(|error| error.while_doing(format!("pull image {name}")))?;
     let image = found.ok_or_else(|| Error::internal(format!("pull image {name}"), "it is gone again"))?;
@@ -47,7 +51,12 @@ pub async fn pull_image(daemon: &Daemon, request: cri::PullImageRequest) -> Resu
 }
 
 /// Pulls, unless its progress stops.
-async fn pull(daemon: &Daemon, repository: &str, tag: &str, credentials: Option<&Credentials>) -> Result<(), EngineError> {
+async fn pull(
+    daemon: &Daemon,
+    repository: &str,
+    tag: &str,
+    credentials: Option<&Credentials>,
+) -> Result<(), EngineError> {
     let progress = Progress::default();
     let pulling = daemon.engine.pull(repository, tag, credentials, |message| progress.note(message));
     match daemon.config.pull_progress_deadline {
@@ -94,7 +103,9 @@ fn while_pulling(name: &str, error: EngineError) -> Error {
         return Error::Reason(format!("RegistryUnavailable: pull image {name}: {text}"));
     }
     match error {
-        EngineError::Timeout { call, after } => Error::DeadlineExceeded { what: format!("pull image {name}: {call}"), after },
+        EngineError::Timeout { call, after } => {
+            Error::DeadlineExceeded { what: format!("pull image {name}: {call}"), after }
+        }
         other => other.while_doing(format!("pull image {name}")),
     }
 }
@@ -105,7 +116,8 @@ mod tests {
 
     #[test]
     fn a_registry_that_is_down_is_told_apart() {
-        let failed = |message: &str| while_pulling("a", EngineError::Refused { status: 500, message: message.to_owned() });
+        let failed =
+            |message: &str| while_pulling("a", EngineError::Refused { status: 500, message: message.to_owned() });
         let down = failed("received unexpected HTTP status: 503 Service Unavailable").to_string();
         assert!(down.starts_with("RegistryUnavailable: "), "{down}");
         assert!(failed("manifest unknown").to_string().starts_with("pull image a: manifest unknown"));

@@ -64,7 +64,5 @@ impl Daemon {
 }
 
 fn missing(name: &str) -> Error {
-    Error::FailedPrecondition(format!(
-        "sandbox image {name} is not there and can't be fetched; check {FLAG}"
-    ))
+    Error::FailedPrecondition(format!("sandbox image {name} is not there and can't be fetched; check {FLAG}"))
 }

@@ -124,9 +124,9 @@ async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str) -> Result<Sand
     daemon.engine.start(id).await.map_err(|error| error.while_doing(format!("start sandbox of {}", pod())))?;
     let inspect = daemon.engine.inspect(id, Daemon::INSPECT_LIMIT).await;
     let inspect = inspect.map_err(|error| error.while_doing(format!("inspect sandbox of {}", pod())))?;
-    let made = sandbox::from_inspect(&inspect)
-        .filter(|sandbox| sandbox.ready)
-        .ok_or_else(|| Error::FailedPrecondition(format!("sandbox of {} ended at once: {}", pod(), inspect.state.error)))?;
+    let made = sandbox::from_inspect(&inspect).filter(|sandbox| sandbox.ready).ok_or_else(|| {
+        Error::FailedPrecondition(format!("sandbox of {} ended at once: {}", pod(), inspect.state.error))
+    })?;
     super::resolv::write(&inspect.resolv_conf_path, wanted.config.dns_config.as_ref()).await?;
     if wanted.needs_cni(daemon) {
         let attachment = attachment(wanted.config, id, made.pid)?;

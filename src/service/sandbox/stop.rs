@@ -31,7 +31,8 @@ pub async fn stop_pod_sandbox(
 /// Stops a sandbox: containers first, then network, then the pause container.
 pub(super) async fn stop(daemon: &Daemon, sandbox: &Sandbox) -> Result<()> {
     let containers = daemon.index.table().containers_of(&sandbox.id);
-    let running = containers.iter().filter(|container| container.state != State::Exited && container.state != State::Created);
+    let running =
+        containers.iter().filter(|container| container.state != State::Exited && container.state != State::Created);
     let killed = join_all(running.map(|container| daemon.kill_container(container))).await;
     killed.into_iter().collect::<Result<Vec<()>>>()?;
 

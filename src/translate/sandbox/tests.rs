@@ -97,7 +97,10 @@ fn host_network_publishes_nothing_and_keeps_the_nodes_name() {
     config.linux = Some(cri::LinuxPodSandboxConfig { security_context: Some(context), ..Default::default() });
     let create = create(&config, "", Network::Cni).unwrap();
     let host = create.body.host_config.as_ref().unwrap();
-    assert_eq!((host.network_mode.as_deref(), &create.body.hostname, &host.port_bindings), (Some("host"), &None, &None));
+    assert_eq!(
+        (host.network_mode.as_deref(), &create.body.hostname, &host.port_bindings),
+        (Some("host"), &None, &None)
+    );
     let told = to_status(&from_inspect(&inspect(&create)).unwrap()).linux.unwrap().namespaces.unwrap().options.unwrap();
     assert_eq!(told.network(), cri::NamespaceMode::Node);
 }
