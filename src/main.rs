@@ -7,6 +7,7 @@ use clap::Parser;
 use dockershim::config::cli::{CheckFlags, Cli, Command};
 use dockershim::config::{self, Config};
 use dockershim::{check, server};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
 /// Serves until SIGTERM or SIGINT.
 fn serve(config: Config) -> anyhow::Result<ExitCode> {
     log_to_stderr(config.log_level)?;
+    raise_open_files();
     // two workers keep a slow verb from holding up the rest, and memory small
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let served = runtime.block_on(async {
@@ -47,6 +49,15 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
     // work that can't be cancelled is not waited for: what it leaves is found at the next start
     runtime.shutdown_background();
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Each followed log takes two descriptors, and the usual soft limit of 1024 would be reached at 500 containers.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files can't be raised");
+    }
 }
 
 /// Our own lines at the level asked for; those of libraries only if they are warnings.

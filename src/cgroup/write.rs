@@ -59,6 +59,8 @@ impl Error {
 fn check(name: &str) -> Result<(), Error> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let is_name = name.chars().all(is_allowed) && !name.starts_with('.') && name.contains('.');
+    // the files of the cgroup itself would move processes or kill them
+    let is_name = is_name && !name.starts_with("cgroup.");
     if is_name { Ok(()) } else { Err(Error::Name { name: name.to_owned() }) }
 }
 

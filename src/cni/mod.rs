@@ -178,6 +178,14 @@ impl Cni {
         Some(found)
     }
 
+    /// The sandboxes that there is a record of.
+    pub fn attached(&self) -> Vec<String> {
+        self.inner.records.names().unwrap_or_else(|error| {
+            tracing::warn!(%error, "records of network attachments can't be listed");
+            Vec::new()
+        })
+    }
+
     async fn attach(
         &self,
         list: &NetworkList,

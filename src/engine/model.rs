@@ -33,6 +33,16 @@ pub struct ContainerSummary {
     /// The image's id.
     #[serde(rename = "ImageID", deserialize_with = "nullable")]
     pub image_id: String,
+    /// Of which the listing tells the network mode alone.
+    #[serde(deserialize_with = "nullable")]
+    pub host_config: HostConfig,
+}
+
+impl ContainerSummary {
+    /// The container's own name, with its leading `/`; a link's alias has a second one.
+    pub fn own_name(&self) -> Option<&str> {
+        self.names.iter().map(String::as_str).find(|name| name.matches('/').count() == 1)
+    }
 }
 
 /// `GET /containers/{id}/json`, as far as we use it.

@@ -2,16 +2,16 @@
 //! the state change. Two things tell of an exit, the `die` event and the process's pidfd; whichever comes first is enough.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::Index;
 use super::model::State;
+use super::{Index, locked};
 use crate::engine::model::ContainerInspect;
 use crate::id::ContainerId;
 use crate::log::Drained;
@@ -27,6 +27,10 @@ const OOM_LAG: Duration = Duration::from_millis(200);
 const INSPECT_LIMIT: Duration = Duration::from_secs(2);
 /// How long after its process's end the engine may still call a container running.
 const COMMIT_LIMIT: Duration = Duration::from_secs(30);
+/// Between two inspects of one that hasn't been committed yet, doubled each time.
+const LOOK: Duration = Duration::from_millis(50);
+/// At most so long.
+const LOOK_AT_MOST: Duration = Duration::from_secs(2);
 /// Exit code of a process that SIGKILL ended.
 const KILLED: i32 = 137;
 
@@ -39,10 +43,8 @@ pub(super) struct Exits {
     oom: Mutex<HashSet<String>>,
     /// We asked for its end, so 137 needs no second look.
     stopping: Mutex<HashSet<ContainerId>>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whose process has a watcher, by id and pid.
+    watched: Mutex<HashSet<(String, i32)>>,
 }
 
 impl Index {
@@ -53,28 +55,44 @@ impl Index {
 
     /// Notes the `oom` event.
     pub(super) fn saw_oom(&self, id: &str) {
-        locked(&self.inner.exits.oom).insert(id.to_owned());
+        if self.table().has(id) {
+            locked(&self.inner.exits.oom).insert(id.to_owned());
+        }
     }
 
     /// Drops what was noted of a container that is gone.
-    pub(super) fn forget_exit(&self, id: &ContainerId) {
-        locked(&self.inner.exits.oom).remove(id.as_str());
+    pub(super) fn forget_exit(&self, id: &str) {
+        locked(&self.inner.exits.oom).remove(id);
         locked(&self.inner.exits.stopping).remove(id);
     }
 
     /// Watches a container's or pause container's process: its end is seen even if the engine's event is lost.
+    ///
+    /// A process that can't be watched (no descriptors left, a kernel before 5.3) is not taken for one that has ended.
     pub(super) fn watch_process(&self, id: &str, pid: i32) {
-        let (index, id) = (self.clone(), id.to_owned());
+        let Some(process) = Pid::from_raw(pid) else { return };
+        let watched = (id.to_owned(), pid);
+        if !locked(&self.inner.exits.watched).insert(watched.clone()) {
+            return;
+        }
+        let index = self.clone();
         tokio::spawn(async move {
-            if let Some(process) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok()) {
-                wait_for_end(process).await;
+            let ended = wait_for_end(process).await;
+            if ended.is_ok() {
+                tokio::time::sleep(DIE_LAG).await;
             }
-            tokio::time::sleep(DIE_LAG).await;
-            index.process_ended(&id, pid);
+            locked(&index.inner.exits.watched).remove(&watched);
+            let (id, pid) = watched;
+            match ended {
+                Ok(()) => index.process_ended(&id, pid),
+                Err(error) => {
+                    tracing::warn!(id, pid, %error, "process can't be watched; its end is known by events alone")
+                }
+            }
         });
     }
 
-    /// The process is gone; if no event has told so by now, the engine is asked.
+    /// The process is gone, and no event has told so by now.
     fn process_ended(&self, id: &str, pid: i32) {
         let table = self.table();
         let sandbox = table.sandbox(id).is_ok_and(|known| known.ready && known.pid == pid);
@@ -114,7 +132,13 @@ impl Index {
     /// One that ended as soon as it was started may not have been followed yet: its log is taken up here, then drained.
     async fn end_container(&self, id: &ContainerId) {
         let Some(mut inspect) = self.inspect_ended(id).await else { return };
-        let Some(seen) = translate::container::from_inspect(&inspect) else { return };
+        let Some(seen) = translate::container::from_inspect(&inspect) else {
+            tracing::warn!(container = %id, name = inspect.name, "has been renamed and is no longer ours");
+            return self.remove(id.as_str());
+        };
+        if !self.table().has(id.as_str()) {
+            return;
+        }
         self.follow_log(&seen).await;
         if self.inner.pumps.drain(id, DRAIN_LIMIT).await == Drained::TimedOut {
             tracing::warn!(container = %id, limit = ?DRAIN_LIMIT, "log not drained in time; its end comes later");
@@ -122,7 +146,8 @@ impl Index {
         if inspect.state.exit_code == KILLED && !inspect.state.oom_killed {
             inspect.state.oom_killed = self.killed_for_memory(id).await;
         }
-        if let Some(container) = translate::container::from_inspect(&inspect) {
+        if let Some(mut container) = translate::container::from_inspect(&inspect) {
+            self.keep_beside_docker(&mut container);
             self.change(|table| table.put_container(container));
         }
     }
@@ -130,6 +155,7 @@ impl Index {
     /// Inspects until the engine has committed the exit. None when the container is gone, or only a new listing can tell.
     async fn inspect_ended(&self, id: &ContainerId) -> Option<ContainerInspect> {
         let began = tokio::time::Instant::now();
+        let mut pause = LOOK;
         while began.elapsed() < COMMIT_LIMIT {
             match self.inner.engine.inspect(id.as_str(), INSPECT_LIMIT).await {
                 Ok(inspect) if !inspect.state.running => return Some(inspect),
@@ -140,7 +166,8 @@ impl Index {
                 }
                 Err(error) => tracing::debug!(container = %id, %error, "inspect after exit failed"),
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK_AT_MOST);
         }
         tracing::warn!(container = %id, "the engine has not committed the exit");
         None
@@ -164,10 +191,13 @@ impl Index {
     }
 }
 
-/// Waits until a process has ended.
-async fn wait_for_end(process: OwnedFd) {
+/// Waits until a process has ended; an error when it can't be watched.
+async fn wait_for_end(process: Pid) -> std::io::Result<()> {
+    let descriptor = match pidfd_open(process, PidfdFlags::NONBLOCK) {
+        Err(Errno::SRCH) => return Ok(()),
+        opened => opened?,
+    };
     #[expect(deprecated, reason = "the owner of the descriptor is the AsyncFd itself; its successor is unsafe code")]
-    if let Ok(process) = AsyncFd::with_interest(process, Interest::READABLE) {
-        let _ = process.readable().await;
-    }
+    let descriptor = AsyncFd::with_interest(descriptor, Interest::READABLE)?;
+    descriptor.readable().await.map(|_| ())
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{EngineFacts, Index};
@@ -42,13 +43,13 @@ pub(super) async fn run(index: Index) {
 }
 
 /// Agrees on a version, subscribes, and only then lists: what happens during the listing comes as an event.
-async fn connect(index: &Index) -> Result<Events, Error> {
+async fn connect(index: &Index) -> Result<UnboundedReceiver<Event>, Error> {
     let engine = &index.inner.engine;
     let version = engine.negotiate().await?;
     let info = engine.info().await?;
     tracing::info!(engine = version.version, api = ?engine.api().map(|api| api.to_string()), "connected to the docker engine");
     *index.inner.facts.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(EngineFacts { version, info }));
-    let events = engine.events().await?;
+    let events = read(engine.events().await?);
     index.relist(true).await?;
     index.images().sync().await?;
     index.inner.health.send_modify(|health| {
@@ -59,15 +60,32 @@ async fn connect(index: &Index) -> Result<Events, Error> {
     Ok(events)
 }
 
+/// Reads events in a task of its own: the engine drops what a subscriber that is busy listing doesn't read at once.
+fn read(mut events: Events) -> UnboundedReceiver<Event> {
+    let (sender, receiver) = unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                event = events.next() => match event.map(|event| sender.send(event)) {
+                    Some(Ok(())) => {}
+                    _ => return,
+                },
+                () = sender.closed() => return,
+            }
+        }
+    });
+    receiver
+}
+
 /// Takes events until the stream ends, with a heartbeat and a reconcile beside it.
-async fn follow(index: &Index, mut events: Events) {
+async fn follow(index: &Index, mut events: UnboundedReceiver<Event>) {
     let mut heartbeat = interval(HEARTBEAT);
     let mut reconcile = interval(RECONCILE);
     reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
     reconcile.reset();
     loop {
         tokio::select! {
-            event = events.next() => match event {
+            event = events.recv() => match event {
                 Some(event) => take(index, event),
                 None => return,
             },
@@ -75,7 +93,8 @@ async fn follow(index: &Index, mut events: Events) {
             _ = reconcile.tick() => {
                 let index = index.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = index.relist(false).await {
+                    let (listed, images) = tokio::join!(index.relist(false), index.images().sync());
+                    if let Err(error) = listed.and(images) {
                         tracing::warn!(%error, "reconcile failed");
                     }
                 });
@@ -115,7 +134,7 @@ fn take(index: &Index, event: Event) {
         }
         ("container", "destroy") => index.remove(id),
         ("container", "create" | "start" | "rename" | "update" | "pause" | "unpause") => {
-            let ours = attribute("name").is_some_and(|name| index.own_writes().contains(name));
+            let ours = attribute("name").is_some_and(|name| index.is_own_write(name));
             let labelled = attribute(crate::translate::label::TYPE).is_some();
             if labelled && !ours && !index.knows_start(id, &event.action) {
                 index.refresh(id);

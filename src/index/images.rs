@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::Mutex;
 
 use crate::engine::model::{ImageInspect, ImageSummary};
@@ -69,14 +69,13 @@ impl Images {
         let _looking = self.looking.lock().await;
         self.dirty.store(false, Ordering::Release);
         let listed = self.engine.list_images().await?;
-        let found: Vec<ImageFacts> = futures_util::stream::iter(listed)
+        let found: Vec<Option<ImageFacts>> = futures_util::stream::iter(listed)
             .map(|summary| self.facts_of(summary))
             .buffer_unordered(PARALLEL)
-            .filter_map(std::future::ready)
-            .collect()
-            .await;
+            .try_collect()
+            .await?;
         let mut table = Table::default();
-        for image in found {
+        for image in found.into_iter().flatten() {
             table.put(image);
         }
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
@@ -112,7 +111,8 @@ impl Images {
     }
 
     /// An image as listed; what only an inspect tells doesn't change for an id, so a known one isn't asked again.
-    async fn facts_of(&self, summary: ImageSummary) -> Option<ImageFacts> {
+    /// None for one that went away meanwhile.
+    async fn facts_of(&self, summary: ImageSummary) -> Result<Option<ImageFacts>, Error> {
         let known = self.by_id(&summary.id);
         let inspect = match known {
             Some(known) => {
@@ -124,16 +124,14 @@ impl Images {
                     ..ImageInspect::default()
                 };
                 let ImageFacts { id, repo_tags, repo_digests, size_bytes, .. } = facts(&named);
-                return Some(ImageFacts { id, repo_tags, repo_digests, size_bytes, ..(*known).clone() });
+                return Ok(Some(ImageFacts { id, repo_tags, repo_digests, size_bytes, ..(*known).clone() }));
             }
             None => self.engine.inspect_image(&summary.id).await,
         };
         match inspect {
-            Ok(inspect) => Some(facts(&inspect)),
-            Err(error) => {
-                tracing::debug!(image = summary.id, %error, "image went away while it was looked at");
-                None
-            }
+            Ok(inspect) => Ok(Some(facts(&inspect))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -164,9 +162,13 @@ impl Table {
         image
     }
 
-    fn drop(&mut self, id: &str) {
-        self.images.remove(id);
-        self.names.retain(|_, held_by| held_by.as_str() != id);
+    /// Drops an image by its id, or what a name stood for.
+    fn drop(&mut self, name: &str) {
+        self.images.remove(name);
+        self.names.retain(|_, held_by| held_by.as_str() != name);
+        if let Some(key) = parse("image", name).ok().and_then(|name| key(&name)) {
+            self.names.remove(&key);
+        }
     }
 }
 

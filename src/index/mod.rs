@@ -15,12 +15,14 @@ mod exits;
 mod feed;
 mod health;
 mod images;
+mod intake;
 pub mod model;
 mod reconcile;
+mod resolv;
 mod table;
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -65,8 +67,10 @@ struct Inner {
     changes: watch::Sender<u64>,
     health: watch::Sender<Health>,
     facts: RwLock<Option<Arc<EngineFacts>>>,
-    /// Docker names that a write of ours is about: their events bring no news.
-    own_writes: Mutex<HashSet<String>>,
+    /// Docker names that writes of ours are about, and how many: their events bring no news.
+    own_writes: Mutex<HashMap<String, usize>>,
+    /// Ids that could not be inspected and are tried again.
+    looking: Mutex<HashSet<String>>,
     exits: exits::Exits,
     execs: ExecExits,
     images: Images,
@@ -87,6 +91,7 @@ impl Index {
             health: watch::channel(Health::default()).0,
             facts: RwLock::default(),
             own_writes: Mutex::default(),
+            looking: Mutex::default(),
             exits: exits::Exits::default(),
             execs: ExecExits::default(),
         };
@@ -155,12 +160,12 @@ impl Index {
 
     /// Marks a Docker name as being written by us until the guard is dropped.
     pub fn own_write(&self, docker_name: &str) -> OwnWrite {
-        self.own_writes().insert(docker_name.to_owned());
+        *locked(&self.inner.own_writes).entry(docker_name.to_owned()).or_default() += 1;
         OwnWrite { index: self.clone(), docker_name: docker_name.to_owned() }
     }
 
-    fn own_writes(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.inner.own_writes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_own_write(&self, docker_name: &str) -> bool {
+        locked(&self.inner.own_writes).contains_key(docker_name)
     }
 
     /// Changes the table and tells those who wait.
@@ -171,6 +176,10 @@ impl Index {
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// While it lives, events about one Docker name are known to be echoes of our own write.
 pub struct OwnWrite {
     index: Index,
@@ -179,6 +188,12 @@ pub struct OwnWrite {
 
 impl Drop for OwnWrite {
     fn drop(&mut self) {
-        self.index.own_writes().remove(&self.docker_name);
+        let mut names = locked(&self.index.inner.own_writes);
+        if let Some(count) = names.get_mut(&self.docker_name) {
+            *count -= 1;
+            if *count == 0 {
+                names.remove(&self.docker_name);
+            }
+        }
     }
 }

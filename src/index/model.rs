@@ -25,6 +25,8 @@ pub struct Sandbox {
     pub ready: bool,
     /// Host pid of the pause process, 0 when it doesn't run.
     pub pid: i32,
+    /// Nanoseconds since the epoch, 0 when never.
+    pub started_at_ns: i64,
     /// As RunPodSandbox named it; empty for the default.
     pub runtime_handler: String,
     /// Docker runtime that its containers must use too; empty for the engine's default.
@@ -39,8 +41,17 @@ pub struct Sandbox {
     pub cgroup_parent: String,
     /// The Engine's resolv.conf of the pause container; empty when it made none.
     pub resolv_conf_path: String,
+    /// What that file is to hold; empty to leave it to the Engine.
+    pub resolv_conf: String,
     /// Tells an equal request from a different one; empty when another adapter made it.
     pub fingerprint: String,
+}
+
+impl Sandbox {
+    /// Its pause process has ended.
+    pub fn has_ended(&self) -> bool {
+        !self.ready && self.pid == 0
+    }
 }
 
 /// Where a container stands, in CRI's words.
@@ -107,4 +118,14 @@ pub struct Container {
     pub stop_signal: cri::Signal,
     /// Tells an equal request from a different one; empty when another adapter made it.
     pub fingerprint: String,
+}
+
+impl Container {
+    /// Takes over from an earlier view what the Engine can't tell: limits that were written beside it since the create.
+    pub fn keep_beside_docker(&mut self, known: &Container) {
+        self.cgroup_wishes.clone_from(&known.cgroup_wishes);
+        self.resources.unified.clone_from(&known.resources.unified);
+        self.resources.hugepage_limits.clone_from(&known.resources.hugepage_limits);
+        self.resources.oom_score_adj = known.resources.oom_score_adj;
+    }
 }

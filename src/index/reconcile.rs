@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
-use super::Index;
-use super::model::{Container, Sandbox, State};
+use super::model::State;
+use super::{Index, locked};
 use crate::engine::Error;
-use crate::engine::model::{ContainerConfig, ContainerInspect, ContainerState, ContainerSummary};
-use crate::id::{ContainerId, SandboxId};
-use crate::log::LogPath;
+use crate::engine::model::ContainerSummary;
+use crate::id::SandboxId;
 use crate::translate::{self, label, state};
 
 /// Inspects under way at once.
@@ -29,18 +28,19 @@ impl Index {
         let listed = self.inner.engine.list(label::TYPE).await?;
         self.listed();
         let listed: BTreeMap<&str, &ContainerSummary> = listed.iter().map(|item| (item.id.as_str(), item)).collect();
-        let changed: Vec<&str> =
-            listed.iter().filter(|(id, item)| all || self.differs(id, item)).map(|(id, _)| *id).collect();
+        let changed = listed.values().filter(|item| self.is_ours_to_look_at(item) && (all || self.differs(item)));
+        let changed: Vec<String> = changed.map(|item| item.id.clone()).collect();
         let gone: Vec<String> = self.known_ids().into_iter().filter(|id| !listed.contains_key(id.as_str())).collect();
         if !all {
             self.count_differences(changed.len() + gone.len());
         }
-        let to_look_at = changed.into_iter().map(str::to_owned).chain(gone);
-        futures_util::stream::iter(to_look_at)
+        futures_util::stream::iter(changed.into_iter().chain(gone))
             .for_each_concurrent(PARALLEL, async |id: String| {
                 if let Err(error) = self.look_at(&id).await {
                     tracing::warn!(id, %error, "inspect failed; what the listing told serves until it succeeds");
-                    self.take_listed(listed.get(id.as_str()).copied());
+                    if let Some(item) = listed.get(id.as_str()) {
+                        self.take_listed(item);
+                    }
                     self.look_again(id);
                 }
             })
@@ -49,51 +49,34 @@ impl Index {
     }
 
     /// Asks the engine about one container in a task of its own, and takes in what it says.
-    pub(super) fn refresh(&self, id: &str) {
+    pub fn refresh(&self, id: &str) {
         let (index, id) = (self.clone(), id.to_owned());
         tokio::spawn(async move {
             if let Err(error) = index.look_at(&id).await {
-                tracing::debug!(id, %error, "inspect after an event failed");
+                tracing::debug!(id, %error, "inspect failed; it is tried again");
+                index.look_again(id);
             }
         });
     }
 
-    /// Asks again until the engine answers for one that could not be inspected.
+    /// Asks again until the engine answers for one that could not be inspected; one task for each.
     fn look_again(&self, id: String) {
+        if !locked(&self.inner.looking).insert(id.clone()) {
+            return;
+        }
         let index = self.clone();
         tokio::spawn(async move {
             let mut pause = LOOK_AGAIN;
             loop {
                 tokio::time::sleep(pause).await;
                 match index.look_at(&id).await {
-                    Ok(()) => return,
+                    Ok(()) => break,
                     Err(error) => tracing::debug!(id, %error, "inspect failed again"),
                 }
                 pause = (pause * 2).min(LOOK_AGAIN_AT_MOST);
             }
+            locked(&index.inner.looking).remove(&id);
         });
-    }
-
-    /// Takes in what a listing alone tells, of something not known yet.
-    fn take_listed(&self, item: Option<&ContainerSummary>) {
-        let Some(item) = item.filter(|item| !self.known_ids().contains(&item.id)) else { return };
-        let listed = as_listed(item);
-        let created_at_ns = |known: i64| if known > 0 { known } else { item.created.saturating_mul(1_000_000_000) };
-        if let Some(mut sandbox) = translate::sandbox::from_inspect(&listed) {
-            sandbox.created_at_ns = created_at_ns(sandbox.created_at_ns);
-            self.change(|table| table.put_sandbox(sandbox));
-        } else if let Some(mut container) = translate::container::from_inspect(&listed) {
-            container.created_at_ns = created_at_ns(container.created_at_ns);
-            self.change(|table| table.put_container(container));
-        }
-    }
-
-    /// Whether the index has a start already that an event tells of.
-    pub(super) fn knows_start(&self, id: &str, action: &str) -> bool {
-        let table = self.table();
-        let sandbox = table.sandbox(id).is_ok_and(|sandbox| sandbox.ready || action == "create");
-        let container = table.container(id).is_ok_and(|known| known.state == State::Running || action == "create");
-        (sandbox || container) && matches!(action, "create" | "start")
     }
 
     async fn look_at(&self, id: &str) -> Result<(), Error> {
@@ -105,93 +88,12 @@ impl Index {
         Ok(())
     }
 
-    /// Takes in what an inspect says: a running container is watched and its log followed; one that has ended gets its log's end.
-    pub async fn take_in(&self, inspect: &ContainerInspect) {
-        if let Some(sandbox) = translate::sandbox::from_inspect(inspect) {
-            self.put_sandbox(sandbox);
-        } else if let Some(container) = translate::container::from_inspect(inspect) {
-            match container.state {
-                State::Exited if self.is_exited(&container.id) => {}
-                State::Exited if inspect_ran(inspect) => {
-                    self.follow_log(&container).await;
-                    let id = container.id.clone();
-                    self.change(|table| table.put_container(as_running(container)));
-                    self.container_ended(&id);
-                }
-                State::Running => {
-                    self.follow_log(&container).await;
-                    self.put_container(container);
-                }
-                _ => self.put_container(container),
-            }
-        }
-    }
-
-    /// Puts a sandbox in and watches its process.
-    pub fn put_sandbox(&self, mut sandbox: Sandbox) {
-        if sandbox.needs_cni {
-            // a pod without addresses was left by a RunPodSandbox that did not come to its end
-            match (self.inner.addresses)(&sandbox.id) {
-                Some(ips) => sandbox.ips = ips,
-                None => sandbox.ready = false,
-            }
-        }
-        let watch = sandbox.ready.then_some((sandbox.id.clone(), sandbox.pid));
-        self.change(|table| table.put_sandbox(sandbox));
-        if let Some((id, pid)) = watch {
-            self.watch_process(id.as_str(), pid);
-        }
-    }
-
-    /// Puts a container in and watches its process.
-    pub fn put_container(&self, container: Container) {
-        let watch = (container.state == State::Running).then_some((container.id.clone(), container.pid));
-        self.change(|table| table.put_container(container));
-        if let Some((id, pid)) = watch {
-            self.watch_process(id.as_str(), pid);
-        }
-    }
-
-    /// Changes one container in place, if it is still there.
-    pub fn edit_container(&self, id: &ContainerId, edit: impl FnOnce(&mut Container)) {
-        self.change(|table| {
-            if let Ok(known) = table.container(id.as_str()) {
-                let mut container = (*known).clone();
-                edit(&mut container);
-                table.put_container(container);
-            }
-        });
-    }
-
-    /// Drops what is gone, a sandbox or a container.
-    pub fn remove(&self, id: &str) {
-        let (sandbox, container) = self.change(|table| (table.drop_sandbox(id), table.drop_container(id)));
-        if let Some(sandbox) = sandbox {
-            tracing::debug!(sandbox = %sandbox.id, "gone");
-        }
-        if let Some(container) = container {
-            self.forget_exit(&container.id);
-            let (pumps, id) = (self.inner.pumps.clone(), container.id.clone());
-            tokio::spawn(async move { pumps.forget(&id).await });
-        }
-    }
-
-    /// Starts to follow a container's log, if it has one.
-    pub async fn follow_log(&self, container: &Container) {
-        if container.log_path.is_empty() || container.spool_path.is_empty() {
-            return;
-        }
-        let followed = match LogPath::from_joined(&container.log_path) {
-            Ok(path) => self.inner.pumps.follow(&container.id, container.spool_path.clone().into(), path).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = followed {
-            tracing::warn!(container = %container.id, log = container.log_path, %error, "log can't be followed");
-        }
-    }
-
-    fn is_exited(&self, id: &ContainerId) -> bool {
-        self.table().container(id.as_str()).is_ok_and(|known| known.state == State::Exited)
+    /// Whether the index has a start already that an event tells of.
+    pub(super) fn knows_start(&self, id: &str, action: &str) -> bool {
+        let table = self.table();
+        let sandbox = table.sandbox(id).is_ok_and(|sandbox| sandbox.ready || action == "create");
+        let container = table.container(id).is_ok_and(|known| known.state == State::Running || action == "create");
+        (sandbox || container) && matches!(action, "create" | "start")
     }
 
     fn known_ids(&self) -> Vec<String> {
@@ -200,17 +102,24 @@ impl Index {
         sandboxes.chain(table.containers().map(|container| container.id.as_str().to_owned())).collect()
     }
 
-    /// Whether a listed item isn't what the index has; what a write of ours is about is left to it.
-    fn differs(&self, id: &str, item: &ContainerSummary) -> bool {
-        let name = item.names.iter().find_map(|name| name.strip_prefix('/').filter(|name| !name.contains('/')));
-        if name.is_none_or(|name| translate::name::parse(name).is_none() || self.own_writes().contains(name)) {
-            return false;
-        }
+    /// What a write of ours is about is left to it; other users' containers are nothing to us.
+    fn is_ours_to_look_at(&self, item: &ContainerSummary) -> bool {
+        let name = item.own_name().map(|name| name.trim_start_matches('/'));
+        let ours = name.is_some_and(|name| translate::name::parse(name).is_some() && !self.is_own_write(name));
+        ours || self.table().has(&item.id)
+    }
+
+    /// Whether a listed item isn't what the index has.
+    fn differs(&self, item: &ContainerSummary) -> bool {
         let table = self.table();
-        let listed = state::state(&item.state, item.state == "running");
-        match (table.sandbox(id), table.container(id)) {
-            (Ok(sandbox), _) => sandbox.ready != (listed == State::Running),
-            (_, Ok(container)) => container.state != listed,
+        let listed = state::state(&item.state, false);
+        match (table.sandbox(&item.id), table.container(&item.id)) {
+            (Ok(sandbox), _) => (sandbox.pid > 0) != (listed == State::Running),
+            (_, Ok(container)) => match (listed, container.state) {
+                // one that could not be started is `created` to the engine, one that is being removed `removing`
+                (State::Created | State::Unknown, State::Exited) => false,
+                (listed, known) => listed != known,
+            },
             _ => true,
         }
     }
@@ -222,36 +131,4 @@ impl Index {
             self.inner.health.send_modify(|health| health.differences = health.differences.saturating_add(count));
         }
     }
-}
-
-/// A listing's item as an inspect that knows little. An ending without its exit code isn't told as one.
-fn as_listed(item: &ContainerSummary) -> ContainerInspect {
-    let name = item.names.iter().find(|name| name.matches('/').count() == 1);
-    let running = state::state(&item.state, false) == State::Running;
-    let status = if item.state == "exited" { String::new() } else { item.state.clone() };
-    ContainerInspect {
-        id: item.id.clone(),
-        name: name.cloned().unwrap_or_default(),
-        image: item.image_id.clone(),
-        state: ContainerState { status, running, ..ContainerState::default() },
-        config: ContainerConfig {
-            image: item.image.clone(),
-            labels: item.labels.clone(),
-            ..ContainerConfig::default()
-        },
-        ..ContainerInspect::default()
-    }
-}
-
-/// Whether a container ever had a process, so that it has a log.
-fn inspect_ran(inspect: &ContainerInspect) -> bool {
-    translate::time::parse_ns(&inspect.state.started_at) > 0
-}
-
-/// A container that ended before it was looked at counts as running until its log is whole.
-fn as_running(mut ended: Container) -> Container {
-    (ended.state, ended.finished_at_ns, ended.exit_code) = (State::Running, 0, 0);
-    ended.reason.clear();
-    ended.message.clear();
-    ended
 }

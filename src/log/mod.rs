@@ -132,6 +132,14 @@ impl Pumps {
         }
     }
 
+    /// The containers whose log has a position.
+    pub fn positions(&self) -> Vec<String> {
+        self.inner.positions.names().unwrap_or_else(|error| {
+            tracing::warn!(%error, "positions of logs can't be listed");
+            Vec::new()
+        })
+    }
+
     /// The running pump's channel, or the receiving end of a new one in its place.
     fn join_or_insert(&self, id: &ContainerId) -> Result<mpsc::Receiver<Command>, mpsc::Sender<Command>> {
         let mut pumps = self.pumps();

@@ -35,6 +35,7 @@ use crate::index::Index;
 use crate::log::Pumps;
 use crate::record::{self, Records};
 use crate::service::Daemon;
+use crate::service::leftovers::Leftovers;
 
 pub use status::in_one_line;
 
@@ -145,6 +146,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         "serving"
     );
     let daemon = wire(config)?;
+    tokio::spawn(Leftovers::note(&daemon).clear());
     let feed = tokio::spawn(daemon.index.clone().run());
     let served = serve(Service { daemon }, listeners, shutdown).await;
     feed.abort();

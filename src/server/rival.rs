@@ -11,8 +11,8 @@ use crate::cri::runtime_service_client::RuntimeServiceClient;
 /// Where cri-dockerd serves.
 pub(super) const CRI_DOCKERD: &str = "/run/cri-dockerd.sock";
 
-/// Somebody who doesn't answer for so long is not waited for.
-const LIMIT: Duration = Duration::from_secs(1);
+/// Somebody who doesn't answer for so long is not waited for: a socket that systemd holds may only now start its adapter.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// An error if an adapter for Docker answers on `socket`, unless that is one of our `own` sockets.
 pub(super) async fn refuse(socket: &Path, own: &[PathBuf]) -> Result<(), Error> {

@@ -245,8 +245,7 @@ impl RuntimeService for Service {
     }
 
     async fn runtime_config(&self, request: Request<cri::RuntimeConfigRequest>) -> Reply<cri::RuntimeConfigResponse> {
-        answer("RuntimeConfig", async { node::runtime_config::runtime_config(&self.daemon, request.into_inner()) })
-            .await
+        answer("RuntimeConfig", node::runtime_config::runtime_config(&self.daemon, request.into_inner())).await
     }
 
     async fn update_pod_sandbox_resources(

@@ -5,6 +5,7 @@
 
 pub mod container;
 pub mod image;
+pub mod leftovers;
 mod locks;
 mod names;
 pub mod node;

@@ -117,18 +117,16 @@ fn internal_labels(
     wishes: &BTreeMap<String, String>,
 ) -> Result<Vec<(&'static str, String)>> {
     let json = |error| Error::internal("record a container's label", error);
-    let mut internal = vec![
+    Ok(vec![
         (label::TYPE, label::TYPE_CONTAINER.to_owned()),
         (label::SANDBOX_ID, request.sandbox.id.to_string()),
         (label::LOG_PATH, request.log_path.to_owned()),
         (label::FINGERPRINT, request.fingerprint.to_owned()),
         (label::CREATED, request.created_at_ns.to_string()),
         (label::IMAGE, serde_json::to_string(image).map_err(json)?),
-    ];
-    if !wishes.is_empty() {
-        internal.push((label::WISHES, serde_json::to_string(wishes).map_err(json)?));
-    }
-    Ok(internal)
+        // also when there are none: an image's label of that name must not count
+        (label::WISHES, serde_json::to_string(wishes).map_err(json)?),
+    ])
 }
 
 /// The kubelet names an image by its id: then the name that people know is told.
@@ -200,7 +198,7 @@ fn secured(
         seccomp_profile_path,
     } = context.unwrap_or(&none);
     let privileged = *privileged;
-    if privileged && request.sandbox_config.is_some() && !is_privileged(request.sandbox_config) {
+    if privileged && !is_privileged(request.sandbox_config) {
         return Err(Error::invalid(format!("{CONTEXT}.privileged"), "is set, and the pod's sandbox is not privileged"));
     }
     let options = namespace::options(&format!("{CONTEXT}.namespace_options"), namespace_options.as_ref())?;

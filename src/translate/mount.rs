@@ -43,8 +43,8 @@ fn check(at: &str, mount: &cri::Mount) -> Result<cri::MountPropagation> {
         uid_mappings,
         gid_mappings,
         recursive_read_only,
-        image: _,
-        image_sub_path: _,
+        image,
+        image_sub_path,
     } = mount;
     if !container_path.starts_with('/') {
         return Err(Error::invalid(
@@ -60,6 +60,13 @@ fn check(at: &str, mount: &cri::Mount) -> Result<cri::MountPropagation> {
     let unknown = |_| Error::invalid(format!("{at}.propagation"), format!("{propagation} is unknown"));
     let propagation = cri::MountPropagation::try_from(*propagation).map_err(unknown)?;
     let private = propagation == cri::MountPropagation::PropagationPrivate;
+    let is_image = image.as_ref().is_some_and(|image| !image.image.is_empty());
+    if !is_image && !image_sub_path.is_empty() {
+        return Err(Error::invalid(format!("{at}.image_sub_path"), "needs an image beside it"));
+    }
+    if is_image && !private {
+        return Err(Error::invalid(format!("{at}.propagation"), "of an image can only be private"));
+    }
     if *recursive_read_only && !(*readonly && private) {
         return Err(Error::invalid(format!("{at}.recursive_read_only"), "needs readonly and private propagation"));
     }
@@ -118,6 +125,12 @@ fn bind(at: &str, source: &str, mount: &cri::Mount, propagation: cri::MountPropa
 
 /// `source:target:options`, relabelled for this pod alone.
 fn bind_text(at: &str, source: &str, mount: &cri::Mount, propagation: cri::MountPropagation) -> Result<String> {
+    if mount.recursive_read_only {
+        return Err(Error::invalid(
+            format!("{at}.recursive_read_only"),
+            "Docker can't relabel such a mount for SELinux",
+        ));
+    }
     if source.contains(':') || mount.container_path.contains(':') {
         return Err(Error::invalid(format!("{at}.selinux_relabel"), "Docker can't relabel a path with a colon in it"));
     }

@@ -73,6 +73,11 @@ impl Node {
         )))
     }
 
+    /// Whether a runtime handler is one of the engine's, or its default by one of its names.
+    pub fn has_handler(&self, handler: &str) -> bool {
+        DEFAULT_HANDLERS.contains(&handler) || self.runtimes.iter().any(|runtime| runtime == handler)
+    }
+
     /// An OOM score as the engine can set it.
     pub fn oom_score(&self, wanted: i64) -> i64 {
         self.oom_score_floor.map_or(wanted, |floor| wanted.max(floor))
@@ -96,6 +101,9 @@ impl Node {
         (!parent.is_empty()).then(|| parent.to_owned())
     }
 }
+
+/// The engine's default runtime: no name, and the one that RuntimeClasses used for it.
+const DEFAULT_HANDLERS: [&str; 2] = ["", "docker"];
 
 /// What `POST /containers/create` is sent.
 #[derive(Clone, Debug)]
@@ -133,7 +141,9 @@ pub(super) fn spool(log: LogOptions) -> HostConfigLogConfig {
         ("mode", "blocking".to_owned()),
         ("compress", "false".to_owned()),
         ("labels", String::new()),
+        ("labels-regex", String::new()),
         ("env", String::new()),
+        ("env-regex", String::new()),
         ("tag", String::new()),
     ];
     let config: HashMap<String, String> = options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();

@@ -165,12 +165,15 @@ impl Limits {
         }
     }
 
-    /// What ContainerStatus tells after an update on top of `known`.
-    pub fn updated(&self, known: &cri::LinuxContainerResources) -> cri::LinuxContainerResources {
+    /// What ContainerStatus tells after an update on top of `known`, with all the wishes that hold now.
+    pub fn updated(
+        &self,
+        known: &cri::LinuxContainerResources,
+        wishes: &BTreeMap<String, String>,
+    ) -> cri::LinuxContainerResources {
         let number = |new: i64, old: i64| if new == 0 { old } else { new };
         let text = |new: &str, old: &str| if new.is_empty() { old.to_owned() } else { new.to_owned() };
-        let mut unified = known.unified.clone();
-        unified.extend(self.wishes.iter().filter(|(file, _)| !file.starts_with("hugetlb.")).map(owned));
+        let (hugepage_limits, unified) = wishes_told(wishes);
         cri::LinuxContainerResources {
             cpu_period: number(self.cpu_period, known.cpu_period),
             cpu_quota: number(self.cpu_quota, known.cpu_quota),
@@ -179,7 +182,7 @@ impl Limits {
             oom_score_adj: number(self.oom_score_adj, known.oom_score_adj),
             cpuset_cpus: text(&self.cpuset_cpus, &known.cpuset_cpus),
             cpuset_mems: text(&self.cpuset_mems, &known.cpuset_mems),
-            hugepage_limits: known.hugepage_limits.clone(),
+            hugepage_limits,
             unified,
             memory_swap_limit_in_bytes: number(self.memory_swap, known.memory_swap_limit_in_bytes),
         }
@@ -188,11 +191,7 @@ impl Limits {
 
 /// What ContainerStatus tells of the limits that an inspect shows, and of the wishes beside them.
 pub(super) fn told(host: &model::HostConfig, wishes: &BTreeMap<String, String>) -> cri::LinuxContainerResources {
-    let (huge, unified): (Vec<_>, Vec<_>) = wishes.iter().partition(|(file, _)| file.starts_with("hugetlb."));
-    let page = |(file, limit): (&String, &String)| {
-        let page_size = file.strip_prefix("hugetlb.")?.split('.').next()?.to_owned();
-        Some(cri::HugepageLimit { page_size, limit: limit.parse().ok()? })
-    };
+    let (hugepage_limits, unified) = wishes_told(wishes);
     cri::LinuxContainerResources {
         cpu_period: host.cpu_period,
         cpu_quota: host.cpu_quota,
@@ -201,14 +200,21 @@ pub(super) fn told(host: &model::HostConfig, wishes: &BTreeMap<String, String>) 
         oom_score_adj: host.oom_score_adj,
         cpuset_cpus: host.cpuset_cpus.clone(),
         cpuset_mems: host.cpuset_mems.clone(),
-        hugepage_limits: huge.into_iter().filter_map(page).collect(),
-        unified: unified.into_iter().map(owned).collect(),
+        hugepage_limits,
+        unified,
         memory_swap_limit_in_bytes: host.memory_swap,
     }
 }
 
-fn owned((key, value): (&String, &String)) -> (String, String) {
-    (key.clone(), value.clone())
+/// Wishes as the fields they came from.
+fn wishes_told(wishes: &BTreeMap<String, String>) -> (Vec<cri::HugepageLimit>, BTreeMap<String, String>) {
+    let (huge, unified): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        wishes.clone().into_iter().partition(|(file, _)| file.starts_with("hugetlb."));
+    let page = |(file, limit): (String, String)| {
+        let page_size = file.strip_prefix("hugetlb.")?.split('.').next()?.to_owned();
+        Some(cri::HugepageLimit { page_size, limit: limit.parse().ok()? })
+    };
+    (huge.into_iter().filter_map(page).collect(), unified)
 }
 
 #[cfg(test)]
@@ -299,7 +305,7 @@ mod tests {
         let change = cri::LinuxContainerResources { cpu_shares: 512, ..Default::default() };
         let limits = of(&change).unwrap();
         assert_eq!(limits.update_body().memory, None);
-        let told = limits.updated(&known);
+        let told = limits.updated(&known, &BTreeMap::new());
         assert_eq!((told.cpu_shares, told.memory_limit_in_bytes), (512, 64 * MIB));
     }
 

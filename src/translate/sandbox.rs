@@ -9,7 +9,7 @@ use super::label::{self, write};
 use super::name::{self, Name, SandboxFields};
 use super::namespace::{self, Options};
 use super::node::{self, Create, Network, Node};
-use super::{port, security, time};
+use super::{dns, port, security, time};
 use crate::cri;
 use crate::engine::model::ContainerInspect;
 use crate::error::{Error, Result};
@@ -21,8 +21,6 @@ const OOM_SCORE: i64 = -998;
 const CPU_SHARES: i64 = 2;
 /// The kernel's own limit of a host name.
 const MAX_HOSTNAME_BYTES: usize = 64;
-/// Docker's default runtime, and the handler's name that RuntimeClasses used for it.
-const DEFAULT_HANDLERS: [&str; 2] = ["", "docker"];
 
 /// RunPodSandbox's request and what goes into the body beside it.
 pub struct SandboxRequest<'a> {
@@ -48,7 +46,7 @@ pub fn create_body(request: &SandboxRequest<'_>, node: &Node) -> Result<Create> 
         metadata,
         hostname,
         log_directory: _, // CreateContainer is told again
-        dns_config: _,    // written to the Engine's file once it exists
+        dns_config,
         port_mappings,
         labels,
         annotations,
@@ -78,19 +76,21 @@ pub fn create_body(request: &SandboxRequest<'_>, node: &Node) -> Result<Create> 
     if hostname.len() > MAX_HOSTNAME_BYTES {
         return Err(Error::invalid("config.hostname", format!("has more than {MAX_HOSTNAME_BYTES} bytes")));
     }
-    made.body.labels = Some(write(labels, annotations, &internal_labels(request))?);
+    let resolv_conf = dns_config.as_ref().map(dns::resolv_conf).transpose()?.unwrap_or_default();
+    made.body.labels = Some(write(labels, annotations, &internal_labels(request, resolv_conf))?);
     made.body.host_config = Some(made.host);
     Ok(Create { name: name::sandbox_name(metadata)?, body: made.body })
 }
 
 /// Docker's labels beside the kubelet's.
-fn internal_labels<'a>(request: &SandboxRequest<'_>) -> [(&'a str, String); 5] {
+fn internal_labels<'a>(request: &SandboxRequest<'_>, resolv_conf: String) -> [(&'a str, String); 6] {
     [
         (label::TYPE, label::TYPE_SANDBOX.to_owned()),
         (label::CONTAINER_NAME, "POD".to_owned()),
         (label::FINGERPRINT, request.fingerprint.to_owned()),
         (label::HANDLER, request.runtime_handler.to_owned()),
         (label::CREATED, request.created_at_ns.to_string()),
+        (label::RESOLV_CONF, resolv_conf),
     ]
 }
 
@@ -178,7 +178,7 @@ fn docker_runtime(handler: &str, node: &Node) -> Result<Option<String>> {
     if node.runtimes.iter().any(|runtime| runtime == handler) {
         return Ok(Some(handler.to_owned()));
     }
-    if DEFAULT_HANDLERS.contains(&handler) {
+    if node.has_handler(handler) {
         return Ok(None);
     }
     let known = node.runtimes.join(", ");
@@ -204,6 +204,7 @@ pub fn from_inspect(inspect: &ContainerInspect) -> Option<Sandbox> {
         created_at_ns: created_at_ns(inspect),
         ready: inspect.state.running,
         pid: inspect.state.pid,
+        started_at_ns: time::parse_ns(&inspect.state.started_at),
         runtime_handler: labels.get(label::HANDLER).cloned().unwrap_or_else(|| handler_of(&host.runtime)),
         docker_runtime: host.runtime.clone(),
         namespaces: namespace::told(&host.network_mode, &host.pid_mode, &host.ipc_mode),
@@ -211,6 +212,7 @@ pub fn from_inspect(inspect: &ContainerInspect) -> Option<Sandbox> {
         ips: docker_addresses(inspect),
         cgroup_parent: host.cgroup_parent.clone(),
         resolv_conf_path: inspect.resolv_conf_path.clone(),
+        resolv_conf: labels.get(label::RESOLV_CONF).cloned().unwrap_or_default(),
         fingerprint: labels.get(label::FINGERPRINT).cloned().unwrap_or_default(),
     })
 }

@@ -41,9 +41,9 @@ pub async fn create_container(
         sandbox: &sandbox,
         fingerprint: &fingerprint,
     };
-    let image = image(daemon, config.image.as_ref()).await?;
+    let image = image(daemon, config.image.clone()).await?;
     let create = wanted.create(daemon, &image).await?;
-    let id = send(daemon, &create).await?;
+    let id = send(daemon, &create, &image).await?;
     if let Some(container) = from_inspect(&as_created(&id, &create, &image)) {
         daemon.index.put_container(container);
     }
@@ -98,8 +98,11 @@ impl Wanted<'_> {
 /// A container can only join a sandbox that is there.
 fn ready(daemon: &Daemon, sandbox: &Sandbox) -> Result<Arc<Sandbox>> {
     let now = daemon.index.table().sandbox(sandbox.id.as_str())?;
-    if now.ready {
+    if now.ready && now.pid > 0 {
         return Ok(now);
+    }
+    if now.ready {
+        return Err(Error::Unavailable(format!("sandbox {} can't be inspected yet; try again", now.docker_name)));
     }
     Err(Error::FailedPrecondition(format!("sandbox {} is not ready", now.docker_name)))
 }
@@ -112,22 +115,21 @@ async fn find_holder(daemon: &Daemon, docker_name: &str, fingerprint: &str) -> R
         Some(holder) if holder.fingerprint == fingerprint && holder.state != State::Exited => {
             Ok(Some(holder.id.to_string()))
         }
-        Some(holder) if holder.state == State::Running => Err(Error::AlreadyExists(format!(
-            "container {} holds the name {docker_name} and was made by a different request",
-            holder.id
-        ))),
-        Some(holder) => {
-            daemon.delete_container(&holder).await?;
-            Ok(None)
-        }
+        Some(holder) => match daemon.delete_unless_running(&holder).await? {
+            true => Ok(None),
+            false => Err(Error::AlreadyExists(format!(
+                "container {} holds the name {docker_name} and was made by a different request",
+                holder.id
+            ))),
+        },
     }
 }
 
 /// The image that the request names. The kubelet has pulled it, but it may have been pruned since.
-async fn image(daemon: &Daemon, spec: Option<&cri::ImageSpec>) -> Result<Arc<ImageFacts>> {
-    let name = spec.map_or("", |spec| spec.image.as_str());
-    let found = daemon.image_named("config.image.image", name).await?;
-    found.ok_or_else(|| Error::NotFound { kind: Kind::Image, id: name.to_owned() })
+async fn image(daemon: &Daemon, spec: Option<cri::ImageSpec>) -> Result<Arc<ImageFacts>> {
+    let name = daemon.image_of("config.image", spec)?;
+    let found = daemon.image_named("config.image.image", &name).await?;
+    found.ok_or(Error::NotFound { kind: Kind::Image, id: name })
 }
 
 /// Links in a source are resolved here: the Engine would not. A source that is missing is the kubelet's to make.
@@ -150,14 +152,21 @@ async fn sources(mounts: &[cri::Mount]) -> Result<Vec<String>> {
     Ok(sources)
 }
 
-/// Creates; a name held by something dead is cleared once.
-async fn send(daemon: &Daemon, create: &Create) -> Result<String> {
+/// Creates; a name held by something dead is cleared once. An image that the cache believed to be there is looked for again.
+async fn send(daemon: &Daemon, create: &Create, image: &ImageFacts) -> Result<String> {
     let doing = || format!("create container {}", create.name);
     match daemon.engine.create(&create.name, create.body.clone()).await {
         Ok(id) => Ok(id),
         Err(EngineError::Conflict { message }) => {
             daemon.clear_name(&create.name, &message).await?;
             daemon.engine.create(&create.name, create.body.clone()).await.map_err(|error| error.while_doing(doing()))
+        }
+        Err(error) if error.is_not_found() => {
+            let there = daemon.index.images().refresh(image.id.as_str()).await;
+            match there.map_err(|error| error.while_doing(doing()))? {
+                None => Err(Error::NotFound { kind: Kind::Image, id: image.id.to_string() }),
+                Some(_) => Err(error.while_doing(doing())),
+            }
         }
         Err(error) => Err(error.while_doing(doing())),
     }

@@ -17,18 +17,18 @@ use tokio::time::timeout;
 
 use super::running;
 use crate::cri;
-use crate::engine::{Output, Stream};
+use crate::engine::{self, Output, Stream};
 use crate::error::{Error, Result};
 use crate::id::ExecId;
 use crate::service::{Daemon, required};
 
 /// Of each stream; the rest is read and dropped.
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
-/// How long to wait for more output once the process has ended.
-const LINGER: Duration = Duration::from_millis(100);
+/// How long what the process has left in the pipes may take to be read once it has ended: whoever else holds them may go on.
+const LINGER: Duration = Duration::from_millis(250);
 /// How long the exit's event may lag behind the end of the output before the Engine is asked.
 const EXIT_LAG: Duration = Duration::from_millis(100);
-/// Between two looks at an exec whose event doesn't come.
+/// How long an event is trusted to come before the Engine is asked.
 const BACKSTOP: Duration = Duration::from_secs(2);
 
 /// Answers ExecSync. A timeout of 0 s is none.
@@ -65,31 +65,45 @@ pub async fn exec_sync(daemon: &Daemon, request: cri::ExecSyncRequest) -> Result
 
 /// Starts the process and stays with it to its end.
 async fn run(daemon: &Daemon, exec: &ExecId, doing: String) -> Result<cri::ExecSyncResponse> {
-    let mut exited = daemon.index.execs().expect(exec);
-    let mut output = daemon.engine.start_exec(exec).await.map_err(|error| error.while_doing(doing.clone()))?;
+    let failed = |error: engine::Error| error.while_doing(doing.clone());
+    let mut exit = Exit { daemon, exec, told: daemon.index.execs().expect(exec), patience: BACKSTOP };
+    let mut output = daemon.engine.start_exec(exec).await.map_err(failed)?;
     let mut collected = Collected::default();
-    let told = collected.until_end(&mut output, &mut exited).await.map_err(|error| error.while_doing(doing.clone()))?;
-    let exit_code = match told {
+    let exit_code = match collected.until_end(&mut output, &mut exit).await.map_err(failed)? {
         Some(code) => code,
-        None => exit_code(daemon, exec, exited, doing).await?,
+        None => {
+            // the event may lag a little behind; a command that could not be run has none
+            exit.patience = EXIT_LAG;
+            exit.code().await.map_err(failed)?
+        }
     };
     Ok(cri::ExecSyncResponse { stdout: collected.stdout, stderr: collected.stderr, exit_code })
 }
 
-/// The exit code after the output's end: by event, or from the Engine when none comes (a command that could not run has none).
-async fn exit_code(daemon: &Daemon, exec: &ExecId, mut exited: Receiver<i32>, doing: String) -> Result<i32> {
-    let mut patience = EXIT_LAG;
-    loop {
-        match timeout(patience, &mut exited).await {
-            Ok(Ok(code)) => return Ok(code),
-            // the event stream broke: no event will come
-            Ok(Err(_)) => exited = daemon.index.execs().expect(exec),
-            Err(_) => {}
-        }
-        let inspect = daemon.engine.inspect_exec(exec).await.map_err(|error| error.while_doing(doing.clone()))?;
-        match inspect.exit_code {
-            Some(code) if !inspect.running => return Ok(code),
-            _ => patience = BACKSTOP,
+/// The exit code to come: by event, and from the Engine when none comes.
+struct Exit<'a> {
+    daemon: &'a Daemon,
+    exec: &'a ExecId,
+    told: Receiver<i32>,
+    /// How long the event is waited for before the Engine is asked.
+    patience: Duration,
+}
+
+impl Exit<'_> {
+    /// Waits for it. Safe to drop while waiting.
+    async fn code(&mut self) -> Result<i32, engine::Error> {
+        loop {
+            match timeout(self.patience, &mut self.told).await {
+                Ok(Ok(code)) => return Ok(code),
+                // the event stream broke: the next one may tell
+                Ok(Err(_)) => self.told = self.daemon.index.execs().expect(self.exec),
+                Err(_) => {}
+            }
+            let inspect = self.daemon.engine.inspect_exec(self.exec).await?;
+            match inspect.exit_code {
+                Some(code) if !inspect.running => return Ok(code),
+                _ => self.patience = BACKSTOP,
+            }
         }
     }
 }
@@ -102,24 +116,23 @@ struct Collected {
 }
 
 impl Collected {
-    /// Reads until the output ends (None) or the process has and nothing more comes (its exit code).
-    async fn until_end(
-        &mut self,
-        output: &mut Output,
-        exited: &mut Receiver<i32>,
-    ) -> Result<Option<i32>, crate::engine::Error> {
+    /// Reads until the output ends (None) or the process has and what it left is read (its exit code).
+    async fn until_end(&mut self, output: &mut Output, exit: &mut Exit<'_>) -> Result<Option<i32>, engine::Error> {
         let code = loop {
             tokio::select! {
                 chunk = output.next() => match chunk? {
                     Some((stream, bytes)) => self.take(stream, &bytes),
                     None => return Ok(None),
                 },
-                Ok(code) = &mut *exited => break code,
+                code = exit.code() => break code?,
             }
         };
-        while let Ok(Some((stream, bytes))) = timeout(LINGER, output.next()).await.unwrap_or(Ok(None)) {
-            self.take(stream, &bytes);
-        }
+        let _ = timeout(LINGER, async {
+            while let Ok(Some((stream, bytes))) = output.next().await {
+                self.take(stream, &bytes);
+            }
+        })
+        .await;
         Ok(Some(code))
     }
 

@@ -6,6 +6,8 @@
 
 use crate::cgroup::Cgroup;
 use crate::cri;
+use crate::engine;
+use crate::engine::model::ContainerInspect;
 use crate::error::{Error, Result};
 use crate::index::model::{Container, State};
 use crate::service::{Daemon, required};
@@ -28,19 +30,37 @@ pub async fn start_container(
             return Err(Error::FailedPrecondition(format!("container {} has ended already", known.docker_name)));
         }
     }
-    let _own = daemon.index.own_write(&known.docker_name);
+    let own = daemon.index.own_write(&known.docker_name);
     let started = daemon.engine.start(known.id.as_str()).await;
     let inspect = daemon.engine.inspect(known.id.as_str(), Daemon::INSPECT_LIMIT).await;
-    if let Ok(inspect) = &inspect {
-        if started.is_ok() && inspect.state.pid > 0 {
-            wish(&known, inspect.state.pid)?;
+    drop(own);
+    let wished = match &inspect {
+        Ok(inspect) => seen(daemon, &known, inspect).await,
+        Err(_) => {
+            daemon.index.refresh(known.id.as_str());
+            Ok(())
         }
-        daemon.index.take_in(inspect).await;
-    }
-    let doing = || format!("start container {}", known.docker_name);
-    started.map_err(|error| error.while_doing(doing()))?;
-    inspect.map_err(|error| error.while_doing(doing()))?;
+    };
+    let failed = |error: engine::Error| match error.is_not_found() {
+        true => Error::no_container(id),
+        false => error.while_doing(format!("start container {}", known.docker_name)),
+    };
+    started.map_err(failed)?;
+    inspect.map_err(failed)?;
+    wished?;
     Ok(cri::StartContainerResponse {})
+}
+
+/// Writes the wishes and takes the container in. One whose wishes can't be written doesn't stay.
+async fn seen(daemon: &Daemon, container: &Container, inspect: &ContainerInspect) -> Result<()> {
+    let wished = if inspect.state.pid > 0 { wish(container, inspect.state.pid) } else { Ok(()) };
+    if wished.is_err()
+        && let Err(error) = daemon.engine.kill(container.id.as_str()).await
+    {
+        tracing::warn!(container = %container.id, %error, "can't be killed, though its limits don't hold");
+    }
+    daemon.index.take_in(inspect).await;
+    wished
 }
 
 /// Writes what Docker's API has no field for.

@@ -23,8 +23,11 @@ pub async fn stop_container(daemon: &Daemon, request: cri::StopContainerRequest)
         _ => return Err(Error::invalid("timeout", format!("{timeout} s can't be waited for"))),
     };
     daemon.index.synced().await?;
-    let Ok(known) = daemon.index.table().container(id) else { return Ok(cri::StopContainerResponse {}) };
-    if has_process(&known) {
+    let known = match daemon.index.table().container(id) {
+        Err(Error::NotFound { .. }) => return Ok(cri::StopContainerResponse {}),
+        known => known?,
+    };
+    if daemon.has_process(&known).await {
         daemon.index.stopping(&known.id);
         match daemon.engine.stop(known.id.as_str(), grace_s).await {
             Ok(()) => daemon.settled(&known.id).await?,
@@ -35,15 +38,19 @@ pub async fn stop_container(daemon: &Daemon, request: cri::StopContainerRequest)
     Ok(cri::StopContainerResponse {})
 }
 
-/// Whether there may be something to stop.
-pub(super) fn has_process(container: &Container) -> bool {
-    matches!(container.state, State::Running | State::Unknown)
-}
-
 impl Daemon {
+    /// Whether there may be something to stop. One that is only created may be in the midst of its start, which is waited for.
+    async fn has_process(&self, container: &Container) -> bool {
+        let mut state = container.state;
+        if state == State::Created {
+            drop(self.locks.hold(&container.docker_name).await);
+            state = self.index.table().container(container.id.as_str()).map_or(State::Exited, |now| now.state);
+        }
+        matches!(state, State::Running | State::Unknown)
+    }
     /// Ends a container at once, if it runs, and waits until it is EXITED.
     pub(in crate::service) async fn kill_container(&self, container: &Container) -> Result<()> {
-        if !has_process(container) {
+        if !self.has_process(container).await {
             return Ok(());
         }
         self.index.stopping(&container.id);

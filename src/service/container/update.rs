@@ -40,12 +40,15 @@ pub async fn update_container_resources(
     let body = limits.update_body();
     if body != ContainerUpdateBody::default() {
         let updated = daemon.engine.update(known.id.as_str(), body).await;
-        updated.map_err(|error| error.while_doing(format!("update container {}", known.docker_name)))?;
+        updated.map_err(|error| match error.is_not_found() {
+            true => Error::no_container(id),
+            false => error.while_doing(format!("update container {}", known.docker_name)),
+        })?;
     }
     beside_docker(&known, &limits.wishes, (limits.oom_score_adj != 0).then(|| node.oom_score(limits.oom_score_adj)))?;
     daemon.index.edit_container(&known.id, |container| {
-        container.resources = limits.updated(&container.resources);
         container.cgroup_wishes.extend(limits.wishes.clone());
+        container.resources = limits.updated(&container.resources, &container.cgroup_wishes);
     });
     Ok(cri::UpdateContainerResourcesResponse {})
 }

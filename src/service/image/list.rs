@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::cri;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::service::Daemon;
 use crate::translate::image::{ImageFacts, parse, to_image};
 
@@ -16,9 +16,10 @@ pub async fn list_images(daemon: &Daemon, request: cri::ListImagesRequest) -> Re
     daemon.index.synced().await?;
     let found = match wanted {
         None => daemon.index.images().all(),
-        Some(spec) => {
-            let name = parse("filter.image.image", &spec.image)?;
-            daemon.index.images().find(&name, &spec.image).into_iter().collect()
+        wanted @ Some(_) => {
+            let image = daemon.image_of("filter.image", wanted)?;
+            let name = parse("filter.image.image", &image)?;
+            daemon.index.images().find(&name, &image).into_iter().collect()
         }
     };
     let images = found.iter().map(|image| to_image(image, daemon.is_pinned(image)));
@@ -28,10 +29,10 @@ pub async fn list_images(daemon: &Daemon, request: cri::ListImagesRequest) -> Re
 /// Answers ImageStatus; an image that isn't there gives an empty answer, as the kubelet expects.
 pub async fn image_status(daemon: &Daemon, request: cri::ImageStatusRequest) -> Result<cri::ImageStatusResponse> {
     let cri::ImageStatusRequest { image, verbose } = request;
-    let spec = image.ok_or_else(|| Error::invalid("image", "is missing"))?;
-    let name = parse("image.image", &spec.image)?;
     daemon.index.synced().await?;
-    let Some(found) = daemon.index.images().find(&name, &spec.image) else {
+    let image = daemon.image_of("image", image)?;
+    let name = parse("image.image", &image)?;
+    let Some(found) = daemon.index.images().find(&name, &image) else {
         return Ok(cri::ImageStatusResponse::default());
     };
     let info = if verbose { info(&found) } else { BTreeMap::new() };

@@ -25,8 +25,7 @@ pub async fn pull_image(daemon: &Daemon, request: cri::PullImageRequest) -> Resu
         auth,
         sandbox_config: _, // Docker pulls for the whole node
     } = request;
-    let cri::ImageSpec { image: name, annotations: _, user_specified_image: _, runtime_handler: _, image_ref: _ } =
-        image.ok_or_else(|| Error::invalid("image", "is missing"))?;
+    let name = daemon.image_of("image", image)?;
     let parsed = parse("image.image", &name)?;
     let credentials = credentials(auth.as_ref())?;
     if name == pause::reference() {
@@ -37,7 +36,7 @@ pub async fn pull_image(daemon: &Daemon, request: cri::PullImageRequest) -> Resu
         return Err(Error::invalid("image.image", format!("{name:?} is an id; only a name can be pulled")));
     };
     let _one_at_a_time = daemon.locks.hold(&format!("pull {repository} {tag}")).await;
-    let pulled = pull(daemon, &repository, &tag, credentials.as_ref()).await;
+    let pulled = daemon.pull(&repository, &tag, credentials.as_ref()).await;
     pulled.map_err(|error| while_pulling(&name, error))?;
     let reference = if tag.starts_with("sha") && tag.contains(':') {
         format!("{repository}@{tag}")
@@ -50,21 +49,21 @@ pub async fn pull_image(daemon: &Daemon, request: cri::PullImageRequest) -> Resu
     Ok(cri::PullImageResponse { image_ref: image.id.to_string() })
 }
 
-/// Pulls, unless its progress stops.
-async fn pull(
-    daemon: &Daemon,
-    repository: &str,
-    tag: &str,
-    credentials: Option<&Credentials>,
-) -> Result<(), EngineError> {
-    let progress = Progress::default();
-    let pulling = daemon.engine.pull(repository, tag, credentials, |message| progress.note(message));
-    match daemon.config.pull_progress_deadline {
-        None => pulling.await,
-        Some(limit) => tokio::select! {
+impl Daemon {
+    /// Pulls, unless its progress stops.
+    pub(in crate::service) async fn pull(
+        &self,
+        repository: &str,
+        tag: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<(), EngineError> {
+        let progress = Progress::default();
+        let pulling = self.engine.pull(repository, tag, credentials, |message| progress.note(message));
+        let Some(limit) = self.config.pull_progress_deadline else { return pulling.await };
+        tokio::select! {
             pulled = pulling => pulled,
             () = progress.stops_for(limit) => Err(EngineError::Timeout { call: "pull with any progress", after: limit }),
-        },
+        }
     }
 }
 
@@ -79,7 +78,7 @@ impl Default for Progress {
 
 impl Progress {
     fn note(&self, message: &PullProgress) {
-        let extracts = matches!(message.status.as_str(), "Extracting" | "Verifying Checksum" | "Download complete");
+        let extracts = matches!(message.status.as_str(), "Extracting" | "Verifying Checksum");
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), extracts);
     }
 

@@ -9,16 +9,16 @@ use crate::translate::image::parse;
 /// Answers RemoveImage.
 pub async fn remove_image(daemon: &Daemon, request: cri::RemoveImageRequest) -> Result<cri::RemoveImageResponse> {
     let cri::RemoveImageRequest { image } = request;
-    let spec = image.ok_or_else(|| Error::invalid("image", "is missing"))?;
-    let name = parse("image.image", &spec.image)?;
     daemon.index.synced().await?;
-    let Some(found) = daemon.index.images().find(&name, &spec.image) else {
+    let image = daemon.image_of("image", image)?;
+    let name = parse("image.image", &image)?;
+    let Some(found) = daemon.index.images().find(&name, &image) else {
         return Ok(cri::RemoveImageResponse {});
     };
     if daemon.is_pinned(&found) {
-        return Err(Error::FailedPrecondition(format!("image {} is the pod sandboxes' own and stays", spec.image)));
+        return Err(Error::FailedPrecondition(format!("image {image} is the pod sandboxes' own and stays")));
     }
-    let doing = || format!("remove image {}", spec.image);
+    let doing = || format!("remove image {image}");
     let _one_at_a_time = daemon.locks.hold(found.id.as_str()).await;
     if daemon.index.images().by_id(found.id.as_str()).is_none() {
         return Ok(cri::RemoveImageResponse {});

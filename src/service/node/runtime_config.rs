@@ -5,9 +5,12 @@ use crate::error::{Error, Result};
 use crate::service::Daemon;
 use crate::translate::node::CgroupDriver;
 
-/// Answers RuntimeConfig from the engine's `/info`; `Unavailable` until the engine has been reached once.
-pub fn runtime_config(daemon: &Daemon, request: cri::RuntimeConfigRequest) -> Result<cri::RuntimeConfigResponse> {
+/// Answers RuntimeConfig from the engine's `/info`; `Unavailable` when the engine has never been reached, and isn't within 2 s.
+pub async fn runtime_config(daemon: &Daemon, request: cri::RuntimeConfigRequest) -> Result<cri::RuntimeConfigResponse> {
     let cri::RuntimeConfigRequest {} = request;
+    if daemon.index.facts().is_none() {
+        daemon.index.synced().await?;
+    }
     let driver = match daemon.node()?.cgroup_driver {
         CgroupDriver::Systemd => cri::CgroupDriver::Systemd,
         CgroupDriver::Cgroupfs => cri::CgroupDriver::Cgroupfs,

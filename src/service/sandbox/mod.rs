@@ -3,7 +3,6 @@
 mod list;
 mod pause_image;
 mod remove;
-mod resolv;
 mod run;
 mod stop;
 

@@ -33,7 +33,7 @@ impl Daemon {
     pub(super) async fn fetch_sandbox_image(&self) -> Result<Arc<ImageFacts>> {
         let Some(name) = self.config.sandbox_image.as_deref() else { return self.built_in_image().await };
         let (repository, tag) = parse(FLAG, name)?.pull_parts().ok_or_else(|| missing(name))?;
-        self.bring_in(name, self.engine.pull(&repository, &tag, None, |_| {})).await
+        self.bring_in(name, self.pull(&repository, &tag, None)).await
     }
 
     /// The built-in image, loaded when the Engine hasn't got it.

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use crate::cri;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::model::Sandbox;
 use crate::service::{Daemon, required};
 
@@ -22,7 +22,8 @@ pub async fn remove_pod_sandbox(
             let _lock = daemon.locks.hold(&sandbox.docker_name).await;
             remove_with_containers(daemon, &sandbox).await?;
         }
-        Err(_) => super::stop::tear_down(daemon, id).await?,
+        Err(Error::NotFound { .. }) => super::stop::tear_down(daemon, id).await?,
+        Err(ambiguous) => return Err(ambiguous),
     }
     Ok(cri::RemovePodSandboxResponse {})
 }

@@ -127,7 +127,7 @@ async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str) -> Result<Sand
     let made = sandbox::from_inspect(&inspect).filter(|sandbox| sandbox.ready).ok_or_else(|| {
         Error::FailedPrecondition(format!("sandbox of {} ended at once: {}", pod(), inspect.state.error))
     })?;
-    super::resolv::write(&inspect.resolv_conf_path, wanted.config.dns_config.as_ref()).await?;
+    daemon.index.keep_resolv_conf(&made).await?;
     if wanted.needs_cni(daemon) {
         let attachment = attachment(wanted.config, id, made.pid)?;
         daemon.cni.add(&attachment).await.map_err(|error| match error {

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 
 use crate::cri;
 use crate::error::{Error, Result};
-use crate::index::model::{Sandbox, State};
+use crate::index::model::Sandbox;
 use crate::service::{Daemon, required};
 
 /// The pause program ends at once on SIGTERM; another image gets this long.
@@ -23,19 +23,15 @@ pub async fn stop_pod_sandbox(
     match known {
         Ok(sandbox) => stop(daemon, &sandbox).await?,
         // gone from the engine, yet its network may still be there
-        Err(_) => tear_down(daemon, id).await?,
+        Err(Error::NotFound { .. }) => tear_down(daemon, id).await?,
+        Err(ambiguous) => return Err(ambiguous),
     }
     Ok(cri::StopPodSandboxResponse {})
 }
 
 /// Stops a sandbox: containers first, then network, then the pause container.
 pub(super) async fn stop(daemon: &Daemon, sandbox: &Sandbox) -> Result<()> {
-    let containers = daemon.index.table().containers_of(&sandbox.id);
-    let running =
-        containers.iter().filter(|container| container.state != State::Exited && container.state != State::Created);
-    let killed = join_all(running.map(|container| daemon.kill_container(container))).await;
-    killed.into_iter().collect::<Result<Vec<()>>>()?;
-
+    kill_containers(daemon, sandbox).await?;
     let _lock = daemon.locks.hold(&sandbox.docker_name).await;
     tear_down(daemon, sandbox.id.as_str()).await?;
     let ready = daemon.index.table().sandbox(sandbox.id.as_str()).is_ok_and(|known| known.ready || known.pid > 0);
@@ -47,7 +43,14 @@ pub(super) async fn stop(daemon: &Daemon, sandbox: &Sandbox) -> Result<()> {
             Err(error) => return Err(error.while_doing(format!("stop sandbox {}", sandbox.docker_name))),
         }
     }
-    Ok(())
+    // what a StartContainer that was under way has started since
+    kill_containers(daemon, sandbox).await
+}
+
+async fn kill_containers(daemon: &Daemon, sandbox: &Sandbox) -> Result<()> {
+    let containers = daemon.index.table().containers_of(&sandbox.id);
+    let killed = join_all(containers.iter().map(|container| daemon.kill_container(container))).await;
+    killed.into_iter().collect()
 }
 
 /// Undoes what CNI plugins made, if they made anything.
