@@ -25,9 +25,12 @@ pub struct Health {
 impl Health {
     /// Why the runtime is not ready at `now`; None when it is.
     pub fn trouble(&self, now: Instant) -> Option<String> {
-        let stale = |since: Option<Instant>, limit| since.is_none_or(|at| now.duration_since(at) > limit);
-        if stale(self.listed_at, LISTING_LIMIT) {
-            return Some(format!("no listing has completed for {LISTING_LIMIT:?}{}", self.because()));
+        match self.listed_at {
+            None => return Some(format!("the engine has not been listed yet{}", self.because())),
+            Some(at) if now.duration_since(at) > LISTING_LIMIT => {
+                return Some(format!("no listing has completed for {LISTING_LIMIT:?}{}", self.because()));
+            }
+            Some(_) => {}
         }
         match self.stream_down_since {
             Some(since) if now.duration_since(since) > STREAM_LIMIT => {
@@ -61,6 +64,6 @@ mod tests {
         health.stream_down_since = Some(start);
         assert_eq!(health.trouble(later(1)), None);
         assert!(health.trouble(later(3)).unwrap().contains("event stream"));
-        assert!(Health::default().trouble(start).is_some());
+        assert!(Health::default().trouble(start).unwrap().contains("not been listed"));
     }
 }

@@ -45,6 +45,8 @@ pub(super) fn life(inspect: &ContainerInspect, created_at_ns: i64) -> Life {
         life.state = State::Exited;
         life.finished_at_ns = if finished > 0 { finished } else { created_at_ns };
         life.started_at_ns = if started > 0 { started } else { created_at_ns };
+        // of one that ends at once the Engine may tell an end before the start
+        life.finished_at_ns = life.finished_at_ns.max(life.started_at_ns);
         life.exit_code = said.exit_code;
         life.reason = reason(said, never_ran).to_owned();
         life.message.clone_from(&said.error);
