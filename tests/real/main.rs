@@ -1,1 +1,79 @@
-fn main(){}
+//! The real `dockershim` binary on a real Docker Engine that the suite starts for itself. Nothing is simulated here: what a real
+//! engine can't be made to show is tested in `tests/scripted`.
+//!
+//! Needs root and the packages of `scripts/install-test-tools.sh`; without them it fails, it never skips. Run by `make real`, or
+//! with a filter: `cargo test --test real -- exec::`. Most tests share one engine and one dockershim and run beside each other, each
+//! with pods of its own; what kills or counts has an engine of its own.
+//!
+//! - `lab`        the shared engine, a test's own pods, and what clears them away
+//! - `pod`        sandboxes: whole life, exact round trips, filters, idempotence
+//! - `container`  containers: life, exit codes and reasons, users, names held by others
+//! - `stop`       grace periods, ends in parallel, a shorter grace that overtakes a longer one
+//! - `logs`       CRI log files: format, partial lines, reopening
+//! - `exec`       ExecSync: output, exit codes, timeout, limits
+//! - `resources`  limits, updates, statistics, what the kubelet sends on cgroup v2, oom_score_adj
+//! - `security`   what a security context asks for, held against the container
+//! - `images`     pull, status, list, removal, the pinned pause image
+//! - `network`    bridge, host network, ports, DNS, sysctls, namespaces
+//! - `refusals`   bad input by field, what the transport refuses, and that nothing is left behind
+//! - `crash`      SIGKILL at any time, engines that go and come, a second dockershim
+//! - `cost`       engine calls per RPC
+//! - `check`      `dockershim check --run-pod`
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "what a test can't go on without fails it; a suite speaks to who runs it"
+)]
+
+mod check;
+mod container;
+mod cost;
+mod crash;
+mod exec;
+mod images;
+mod lab;
+mod logs;
+mod network;
+mod pod;
+mod refusals;
+mod resources;
+mod security;
+mod stop;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+/// Tests that run beside each other, unless `--test-threads` says otherwise: they wait more than they work.
+const THREADS: usize = 4;
+
+fn main() -> ExitCode {
+    support::run_as_helper();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    let parts = [
+        pod::trials(),
+        container::trials(),
+        stop::trials(),
+        logs::trials(),
+        exec::trials(),
+        resources::trials(),
+        security::trials(),
+        images::trials(),
+        network::trials(),
+        refusals::trials(),
+        crash::trials(),
+        cost::trials(),
+        check::trials(),
+    ];
+    let conclusion = libtest_mimic::run(&arguments, parts.into_iter().flatten().collect());
+    let left = lab::left_behind();
+    support::workspace::end();
+    if left.is_empty() {
+        return conclusion.exit_code();
+    }
+    eprintln!("containers left behind: {left:?}");
+    ExitCode::FAILURE
+}

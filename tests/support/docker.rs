@@ -24,7 +24,8 @@ impl Docker {
     pub(crate) fn call(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        let head = format!("{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
+        let head =
+            format!("{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
         stream.write_all(head.as_bytes())?;
         stream.write_all(body)?;
         let mut answer = Vec::new();
@@ -94,7 +95,8 @@ impl Docker {
     }
 
     fn checked(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Value {
-        let (status, body) = self.call(method, path, headers, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let (status, body) =
+            self.call(method, path, headers, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
         assert!(status < 300, "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).unwrap_or_default()
     }

@@ -18,6 +18,9 @@ pub(crate) struct Options {
     pub(crate) live_restore: bool,
 }
 
+/// Bridges' names, but for their number.
+const BRIDGE: &str = "dsh";
+
 /// A running engine; dropping it ends it and removes all that it made.
 pub(crate) struct Engine {
     dir: PathBuf,
@@ -47,12 +50,29 @@ impl Engine {
         self.dir.join(workspace::ENGINE_SOCKET)
     }
 
+    /// The bridge of its pods.
+    pub(crate) fn bridge(&self) -> &str {
+        &self.bridge
+    }
+
+    /// The bridge's subnet, `198.18.N.0/24`.
+    pub(crate) fn subnet(&self) -> String {
+        format!("198.18.{}.0/24", self.bridge.trim_start_matches(BRIDGE))
+    }
+
     /// Starts dockerd again after `stop_dockerd`.
     pub(crate) fn start_dockerd(&self) {
         let path = |name: &str| self.dir.join(name).display().to_string();
         std::fs::write(path("daemon.json"), "{}").unwrap();
         let mut command = daemon(&self.dir, "dockerd");
-        command.args(["--config-file", &path("daemon.json"), "--data-root", &path("data"), "--exec-root", &path("exec")]);
+        command.args([
+            "--config-file",
+            &path("daemon.json"),
+            "--data-root",
+            &path("data"),
+            "--exec-root",
+            &path("exec"),
+        ]);
         command.args(["--pidfile", &path("docker.pid"), "--containerd", &path("containerd/containerd.sock")]);
         command.args(["--host", &format!("unix://{}", self.socket().display()), "--group", "root"]);
         command.args(["--bridge", &self.bridge, "--iptables=false", "--ip6tables=false"]);
@@ -121,7 +141,8 @@ fn start_containerd(dir: &Path) -> Child {
     );
     std::fs::write(format!("{home}/config.toml"), config).unwrap();
     let mut command = daemon(dir, "containerd");
-    let child = command.args(["--config", &format!("{home}/config.toml")]).spawn().expect("containerd can't be started");
+    let child =
+        command.args(["--config", &format!("{home}/config.toml")]).spawn().expect("containerd can't be started");
     let socket = dir.join("containerd/containerd.sock");
     wait_for("containerd's socket is there", Duration::from_secs(30), || socket.exists().then_some(()));
     child
@@ -140,9 +161,9 @@ fn make_bridge(dir: &Path) -> String {
         let done = Command::new("ip").args(arguments).stderr(Stdio::null()).status();
         done.expect("ip (package iproute2) can't be started").success()
     };
-    let number = (0..250).find(|number| ip(&["link", "add", "name", &format!("dsh{number}"), "type", "bridge"]));
+    let number = (0..250).find(|number| ip(&["link", "add", "name", &format!("{BRIDGE}{number}"), "type", "bridge"]));
     let number = number.expect("a bridge can't be made: is this root, with CAP_NET_ADMIN?");
-    let name = format!("dsh{number}");
+    let name = format!("{BRIDGE}{number}");
     std::fs::write(dir.join(workspace::BRIDGE_FILE), &name).unwrap();
     assert!(ip(&["addr", "add", &format!("198.18.{number}.1/24"), "dev", &name]), "no address for {name}");
     assert!(ip(&["link", "set", &name, "up"]), "{name} is not up");

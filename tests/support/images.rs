@@ -75,7 +75,12 @@ fn layer() -> Vec<u8> {
         let mut header = header(EntryType::Symlink, 0o777, 0);
         tar.append_link(&mut header, format!("bin/{command}"), "busybox").unwrap();
     }
-    file(&mut tar, "etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n");
+    file(
+        &mut tar,
+        "etc/passwd",
+        0o644,
+        b"root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n",
+    );
     file(&mut tar, "etc/group", 0o644, b"root:x:0:\ndaemon:x:1:\nextra:x:2000:user\n");
     tar.into_inner().unwrap()
 }

@@ -102,7 +102,8 @@ fn end_processes(dir: &Path) {
 /// Processes whose command line names the directory, and their descendants.
 fn processes_of(dir: &Path) -> HashSet<Pid> {
     let needle = format!("{}/", dir.display());
-    let all: Vec<_> = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| process(&entry.path())).collect();
+    let all: Vec<_> =
+        std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| process(&entry.path())).collect();
     let mut found: HashSet<Pid> = HashSet::new();
     loop {
         let before = found.len();

@@ -1,0 +1,171 @@
+//! Limits and what becomes of them: cgroup files, updates, statistics, what the kubelet sends on cgroup v2, oom_score_adj.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dockershim::cri;
+use libtest_mimic::Trial;
+
+use crate::lab::{Case, Stage, eventually, sh, sleeper, texts, trials};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![Stage::Shared;
+        limits_reach_the_cgroup_and_the_status,
+        an_update_reaches_the_cgroup_and_the_status,
+        memory_can_be_raised_and_lowered,
+        what_the_kubelet_sends_on_cgroup_v2_is_taken,
+        a_negative_oom_score_adj_works_on_every_machine,
+        statistics_come_from_the_containers_cgroup,
+        the_cgroup_parent_is_honoured,
+    ]
+}
+
+/// The value of a container's cgroup file, by its v1 controller and name, or its v2 name.
+fn cgroup_file(case: &Case, id: &str, v1: (&str, &str), v2: &str) -> String {
+    let pid = case.lab.engine.docker.get(&format!("/containers/{id}/json"))["State"]["Pid"].as_i64().unwrap();
+    let places = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let (controller, name) = v1;
+    let path = places.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, place) = (fields.next()?, fields.next()?);
+        let here = controllers.split(',').any(|known| known == controller);
+        here.then(|| format!("/sys/fs/cgroup/{controller}{place}/{name}"))
+    });
+    let unified = || places.lines().find_map(|line| Some(format!("/sys/fs/cgroup{}/{v2}", line.strip_prefix("0::")?)));
+    let path = path.or_else(unified).unwrap();
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()
+}
+
+fn memory_limit(case: &Case, id: &str) -> String {
+    cgroup_file(case, id, ("memory", "memory.limit_in_bytes"), "memory.max")
+}
+
+/// The status's limits.
+async fn told(case: &Case, id: &str) -> cri::LinuxContainerResources {
+    case.cri.status(id).await.unwrap().resources.unwrap().linux.unwrap()
+}
+
+/// A running container with these limits, in a pod of its own.
+async fn limited(case: &Case, resources: cri::LinuxContainerResources) -> String {
+    let pod = case.run_pod("limited").await;
+    let mut config = sleeper("main");
+    config.linux.as_mut().unwrap().resources = Some(resources);
+    case.start(&pod, &config).await
+}
+
+async fn limits_reach_the_cgroup_and_the_status(case: Case) {
+    let resources = cri::LinuxContainerResources {
+        cpu_period: 100_000,
+        cpu_quota: 50_000,
+        cpu_shares: 512,
+        memory_limit_in_bytes: 64 << 20,
+        cpuset_cpus: "0".to_owned(),
+        ..Default::default()
+    };
+    let id = limited(&case, resources.clone()).await;
+    assert_eq!(memory_limit(&case, &id), (64 << 20).to_string());
+    let quota = cgroup_file(&case, &id, ("cpu", "cpu.cfs_quota_us"), "cpu.max");
+    assert!(quota == "50000" || quota == "50000 100000", "{quota}");
+    assert_eq!(cgroup_file(&case, &id, ("cpuset", "cpuset.cpus"), "cpuset.cpus"), "0");
+    let told = told(&case, &id).await;
+    assert_eq!((told.cpu_period, told.cpu_quota, told.cpu_shares), (100_000, 50_000, 512));
+    assert_eq!((told.memory_limit_in_bytes, told.cpuset_cpus.as_str()), (64 << 20, "0"));
+}
+
+async fn an_update_reaches_the_cgroup_and_the_status(case: Case) {
+    let limits = cri::LinuxContainerResources::default;
+    let id =
+        limited(&case, cri::LinuxContainerResources { memory_limit_in_bytes: 64 << 20, cpu_shares: 256, ..limits() })
+            .await;
+    let cpu = cri::LinuxContainerResources { cpu_period: 100_000, cpu_quota: 30_000, cpu_shares: 1024, ..limits() };
+    case.cri.update(&id, cpu).await.unwrap();
+    let told_now = told(&case, &id).await;
+    assert_eq!((told_now.cpu_quota, told_now.cpu_shares, told_now.memory_limit_in_bytes), (30_000, 1024, 64 << 20));
+    let quota = cgroup_file(&case, &id, ("cpu", "cpu.cfs_quota_us"), "cpu.max");
+    assert!(quota == "30000" || quota == "30000 100000", "{quota}");
+    case.cri.update(&id, limits()).await.unwrap();
+    assert_eq!(told(&case, &id).await, told_now, "zeros change nothing");
+}
+
+async fn memory_can_be_raised_and_lowered(case: Case) {
+    let memory = |mib: i64| cri::LinuxContainerResources { memory_limit_in_bytes: mib << 20, ..Default::default() };
+    let id = limited(&case, memory(64)).await;
+    for mib in [128, 32] {
+        case.cri.update(&id, memory(mib)).await.unwrap();
+        assert_eq!(memory_limit(&case, &id), (mib << 20).to_string());
+        assert_eq!(told(&case, &id).await.memory_limit_in_bytes, mib << 20);
+    }
+}
+
+async fn what_the_kubelet_sends_on_cgroup_v2_is_taken(case: Case) {
+    let hugepage = |page_size: &str| cri::HugepageLimit { page_size: page_size.to_owned(), limit: 0 };
+    let id = limited(
+        &case,
+        cri::LinuxContainerResources {
+            cpu_period: 100_000,
+            cpu_shares: 102,
+            memory_limit_in_bytes: 100 << 20,
+            oom_score_adj: 999,
+            hugepage_limits: vec![hugepage("2MB"), hugepage("1GB")],
+            unified: texts(&[("memory.oom.group", "1"), ("memory.swap.max", "0")]),
+            ..Default::default()
+        },
+    )
+    .await;
+    assert_eq!(memory_limit(&case, &id), (100 << 20).to_string());
+    let unified_only = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    if unified_only {
+        let file = |name: &str| cgroup_file(&case, &id, ("none", ""), name);
+        assert_eq!((file("memory.oom.group"), file("memory.swap.max")), ("1".to_owned(), "0".to_owned()));
+    }
+}
+
+async fn a_negative_oom_score_adj_works_on_every_machine(case: Case) {
+    let id = limited(&case, cri::LinuxContainerResources { oom_score_adj: -997, ..Default::default() }).await;
+    let score: i32 = case.output(&id, "cat /proc/1/oom_score_adj").await.trim().parse().unwrap();
+    // without CAP_SYS_RESOURCE it is raised to the daemon's own score, and only so far
+    let ours: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
+    assert!(score == -997 || score == ours, "{score}");
+}
+
+async fn statistics_come_from_the_containers_cgroup(case: Case) {
+    let pod = case.run_pod("stats").await;
+    let id = case.start(&pod, &sh("busy", "head -c 20000000 /dev/zero | md5sum; exec tail -f /dev/null")).await;
+    let look = || async {
+        let stats = case.cri.stats(&id).await.unwrap();
+        let (cpu, memory) = (stats.cpu?, stats.memory?);
+        let used =
+            cpu.usage_core_nano_seconds.as_ref()?.value > 1_000_000 && memory.working_set_bytes.as_ref()?.value > 0;
+        used.then_some((stats, cpu, memory))
+    };
+    let (stats, cpu, memory) = eventually("there are statistics", Duration::from_secs(10), look).await;
+    let attributes = stats.attributes.unwrap();
+    assert_eq!((attributes.id.as_str(), attributes.metadata.unwrap().name.as_str()), (id.as_str(), "busy"));
+    assert!(cpu.timestamp > 0 && memory.timestamp > 0);
+    assert!(memory.working_set_bytes.unwrap().value < 512 << 20);
+    let filter = cri::ContainerStatsFilter { pod_sandbox_id: pod.id.clone(), ..Default::default() };
+    let request = cri::ListContainerStatsRequest { filter: Some(filter) };
+    let listed = case.cri.runtime().list_container_stats(request).await.unwrap().into_inner().stats;
+    let ids: Vec<_> = listed.into_iter().map(|stats| stats.attributes.unwrap().id).collect();
+    assert_eq!(ids, [id]);
+}
+
+async fn the_cgroup_parent_is_honoured(case: Case) {
+    let systemd = case.lab.engine.docker.get("/info")["CgroupDriver"] == "systemd";
+    let parent = if systemd { "dshtest-pod1.slice" } else { "/dshtest/pod1" };
+    let mut config = case.pod("parent");
+    config.linux.as_mut().unwrap().cgroup_parent = parent.to_owned();
+    let pod = case.run(config).await;
+    let id = case.start(&pod, &sleeper("main")).await;
+    let pid = case.lab.engine.docker.get(&format!("/containers/{id}/json"))["State"]["Pid"].as_i64().unwrap();
+    let places = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(places.contains(&format!("{parent}/")), "{places}");
+    // the parent is the kubelet's, which removes it again
+    case.cri.remove_pod(&pod.id).await.unwrap();
+    let trees = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+    for tree in trees.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        for made in ["dshtest/pod1", "dshtest", "dshtest.slice/dshtest-pod1.slice", "dshtest.slice"] {
+            let _ = std::fs::remove_dir(tree.join(made));
+        }
+    }
+}
