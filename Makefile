@@ -1,0 +1,29 @@
+# One line per target; longer bodies are in scripts/. Everything that CI does can be typed here.
+
+# cargo-nextest where it is installed: it runs tests apart and in parallel, and ends what hangs
+RUN_TESTS := $(if $(shell command -v cargo-nextest),cargo nextest run,cargo test)
+
+.PHONY: help build check tools unit scripted real test bench demo ci
+
+help:     ## this list
+	@sed -n 's/^\([a-z]*\): *[a-z ]*## /\1\t/p' Makefile | expand -t 12
+build:    ## the program, as it is shipped: target/release/dockershim
+	cargo build --release --locked
+check:    ## format, lints, documentation
+	scripts/check.sh
+tools:    ## installs what the tests need (Debian or Ubuntu, as root)
+	scripts/install-test-tools.sh
+unit:     ## pure tests and house rules, no root
+	$(RUN_TESTS) --locked --lib --bins --test tidy --test wire
+scripted: ## the server before a scripted Engine, no root
+	$(RUN_TESTS) --locked --test scripted
+real:     ## the server before a real Engine of its own (root)
+	cargo test --locked --test real
+test:     tools check unit scripted real ## everything that can fail
+bench:    ## how fast it is, beside the raw Engine
+	cargo bench --locked --bench cri
+demo:     ## a first pod, on this machine's Docker
+	scripts/demo.sh
+ci:       test ## what CI runs: the tests, the benches as far as they compile, and a first pod
+	cargo bench --locked --bench cri --no-run
+	scripts/demo.sh
