@@ -1,0 +1,92 @@
+//! The turns, the clock and the counter.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use super::operation::{Operation, Pod};
+use super::options::Options;
+use super::world::Contestant;
+
+/// After each change: what an adapter asks its engine because of it belongs to it, and must not slow the next in turn.
+const AFTERMATH: Duration = Duration::from_millis(100);
+/// An operation that takes longer has failed.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What was seen of one contestant's operation.
+#[derive(Default)]
+pub(crate) struct Samples {
+    pub(crate) times: Vec<Duration>,
+    /// Engine calls; empty where nobody counts.
+    pub(crate) calls: Vec<usize>,
+}
+
+/// By operation and the contestant's place in the list.
+pub(crate) type Results = BTreeMap<(Operation, usize), Samples>;
+
+/// Runs the whole race. The first pod of each contestant is for warming up and isn't in the results.
+pub(crate) async fn run(
+    contestants: &mut [Contestant],
+    options: &Options,
+    stop: &AtomicBool,
+) -> anyhow::Result<Results> {
+    // the floor last: adapters bring in images that it needs
+    for contestant in contestants.iter_mut().rev() {
+        contestant.prepare().await.with_context(|| format!("{}: prepare", contestant.name))?;
+    }
+    let mut race = Race { contestants, stop, results: Results::new() };
+    for number in 0..options.pods {
+        race.live(number, &Operation::BIRTH).await?;
+    }
+    for number in options.pods..=options.pods + options.iterations {
+        if number == options.pods + 1 {
+            race.results.clear();
+        }
+        race.live(number, &Operation::LIFE).await?;
+    }
+    Ok(race.results)
+}
+
+struct Race<'a> {
+    contestants: &'a [Contestant],
+    stop: &'a AtomicBool,
+    results: Results,
+}
+
+impl Race<'_> {
+    /// A pod's life, or a part of it, by all contestants. Each pod has another one begin: to come after somebody must not
+    /// always hit the same.
+    async fn live(&mut self, number: usize, life: &[Operation]) -> anyhow::Result<()> {
+        let count = self.contestants.len();
+        let mut pods = vec![Pod::new(number); count];
+        for operation in life {
+            for turn in 0..operation.repeats() * count {
+                let at = (number + turn) % count;
+                if self.contestants[at].takes(*operation) {
+                    self.measure(*operation, at, &mut pods[at]).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn measure(&mut self, operation: Operation, at: usize, pod: &mut Pod) -> anyhow::Result<()> {
+        ensure!(!self.stop.load(Ordering::Relaxed), "stopped by a signal");
+        let contestant = &self.contestants[at];
+        contestant.engine_calls();
+        let begin = Instant::now();
+        let done = tokio::time::timeout(LIMIT, contestant.act(operation, pod)).await;
+        let time = begin.elapsed();
+        let failed = || format!("{}: {operation:?}", contestant.name);
+        done.with_context(failed)?.with_context(failed)?;
+        if !operation.reads() {
+            tokio::time::sleep(AFTERMATH).await;
+        }
+        let samples = self.results.entry((operation, at)).or_default();
+        samples.times.push(time);
+        samples.calls.extend(contestant.engine_calls());
+        Ok(())
+    }
+}
