@@ -12,7 +12,7 @@ use crate::service::{container, detached, node, sandbox, stats};
 #[tonic::async_trait]
 impl RuntimeService for Service {
     async fn version(&self, request: Request<cri::VersionRequest>) -> Reply<cri::VersionResponse> {
-        answer("Version", async { Ok(node::version::version(&self.daemon, request.into_inner())) }).await
+        answer("Version", async { Ok(node::version::version(&self.daemon, request.into_inner()).await) }).await
     }
 
     async fn run_pod_sandbox(&self, request: Request<cri::RunPodSandboxRequest>) -> Reply<cri::RunPodSandboxResponse> {

@@ -165,3 +165,46 @@ fn variables_that_json_cannot_carry_are_refused_by_index() {
         assert!(error.starts_with(&format!("config.envs[0].{at}: ")), "{error}");
     }
 }
+
+/// A request as the kubelet sent it, on a node with cgroup v2; see the folder's README.
+macro_rules! recorded {
+    ($file:literal) => {
+        include_bytes!(concat!("../../../tests/fixtures/kubelet-1.36-cgroup-v2/", $file))
+    };
+}
+
+fn create_recorded(bytes: &[u8]) -> Create {
+    let request: cri::CreateContainerRequest = prost::Message::decode(bytes).unwrap();
+    let config = request.config.unwrap();
+    let sources: Vec<String> = config.mounts.iter().map(|mount| mount.host_path.clone()).collect();
+    let request = ContainerRequest {
+        config: &config,
+        sandbox_config: request.sandbox_config.as_ref(),
+        sandbox: &pod(),
+        image: &image(),
+        sources: &sources,
+        seccomp_content: None,
+        log_path: "/var/log/pods/web/0.log",
+        fingerprint: "f00d",
+        created_at_ns: 7,
+    };
+    create_body(&request, &node()).unwrap()
+}
+
+#[test]
+fn what_a_kubelet_sends_on_cgroup_v2_is_taken_whole() {
+    let create = create_recorded(recorded!("create_container.pb"));
+    insta::assert_json_snapshot!(serde_json::to_value(&create.body).unwrap());
+    let wishes = from_inspect(&as_created("c0de", &create, &image())).unwrap().cgroup_wishes;
+    let wanted = [("hugetlb.2MB.max", "0"), ("memory.oom.group", "1")];
+    assert_eq!(wishes, wanted.map(|(file, value)| (file.to_owned(), value.to_owned())).into());
+}
+
+#[test]
+fn swap_that_a_kubelet_forbids_without_a_memory_limit_is_written_beside_docker() {
+    let create = create_recorded(recorded!("create_container_best_effort.pb"));
+    let host = create.body.host_config.as_ref().unwrap();
+    assert_eq!((host.memory, host.memory_swap), (Some(0), Some(0)));
+    let wishes = from_inspect(&as_created("c0de", &create, &image())).unwrap().cgroup_wishes;
+    assert_eq!(wishes.get("memory.swap.max").map(String::as_str), Some("0"));
+}

@@ -130,3 +130,11 @@ fn bad_input_is_refused_by_field() {
     let windows = cri::PodSandboxConfig { windows: Some(Default::default()), ..config() };
     assert!(of(windows).starts_with("config.windows: "));
 }
+
+#[test]
+fn what_a_kubelet_sends_on_cgroup_v2_is_taken_whole() {
+    let bytes: &[u8] = include_bytes!("../../../tests/fixtures/kubelet-1.36-cgroup-v2/run_pod_sandbox.pb");
+    let request: cri::RunPodSandboxRequest = prost::Message::decode(bytes).unwrap();
+    let create = create(&request.config.unwrap(), &request.runtime_handler, Network::Bridge).unwrap();
+    insta::assert_json_snapshot!(serde_json::to_value(&create.body).unwrap());
+}
