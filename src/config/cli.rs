@@ -75,6 +75,15 @@ pub struct Flags {
     /// error, warn, info, debug or trace
     #[arg(long = "log-level", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
+    /// Container logs as cri files of our own, or docker for links to Docker's files, which don't rotate
+    #[arg(long = "log-format", value_name = "FORMAT", default_value = "cri")]
+    pub log_format: String,
+    /// Size of one of Docker's log files, from which our own are written
+    #[arg(long = "log-spool-size", value_name = "SIZE", default_value = "16m")]
+    pub log_spool_size: String,
+    /// How many of them Docker keeps for each container: what a container prints while no dockershim runs must fit in
+    #[arg(long = "log-spool-files", value_name = "COUNT", default_value = "4")]
+    pub log_spool_files: String,
     /// Limit of an engine call that changes something, such as 2m30s; 0 for 1m59s
     #[arg(long = "runtime-request-timeout", value_name = "DURATION", default_value = "0s")]
     pub runtime_request_timeout: String,

@@ -2,12 +2,14 @@
 
 pub mod cli;
 mod duration;
+mod size;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::translate::node::Network;
+use crate::log::Format;
+use crate::translate::node::{LogOptions, Network};
 use cli::Flags;
 
 /// The daemon's configuration, checked.
@@ -29,6 +31,10 @@ pub struct Config {
     pub streaming: SocketAddr,
     /// Of our own log.
     pub log_level: tracing::Level,
+    /// What container logs are.
+    pub log_format: Format,
+    /// Docker's log files of each container.
+    pub log_spool: LogOptions,
     /// Limit of engine calls that change something.
     pub request_timeout: Duration,
     /// A pull without progress for so long is cancelled; None for never.
@@ -88,6 +94,11 @@ impl Config {
             state_dir: flags.root_directory,
             streaming: address(&flags.streaming_bind_addr)?,
             log_level: level(&flags.log_level)?,
+            log_format: format(&flags.log_format)?,
+            log_spool: LogOptions {
+                max_size_bytes: spool_size(&flags.log_spool_size)?,
+                max_files: spool_files(&flags.log_spool_files)?,
+            },
             request_timeout,
             pull_progress_deadline: Some(deadline).filter(|limit| !limit.is_zero()),
             restrict_oom: restrict(&flags.restrict_oom_score_adj)?,
@@ -138,6 +149,33 @@ fn level(text: &str) -> Result<tracing::Level, Error> {
     })
 }
 
+fn format(text: &str) -> Result<Format, Error> {
+    match text {
+        "cri" => Ok(Format::Cri),
+        "docker" => Ok(Format::Docker),
+        other => Err(Error { flag: "log-format", reason: format!("{other:?} is neither cri nor docker") }),
+    }
+}
+
+/// A smaller file would be full with a single line of Docker's: 16 KiB, most of them escaped.
+const SMALLEST_SPOOL_FILE: u64 = 64 << 10;
+
+fn spool_size(text: &str) -> Result<u64, Error> {
+    let flag = "log-spool-size";
+    match size::parse(text) {
+        // the Engine counts in i64
+        Ok(bytes) if bytes >= SMALLEST_SPOOL_FILE && i64::try_from(bytes).is_ok() => Ok(bytes),
+        Ok(_) => Err(Error { flag, reason: format!("{text:?} is out of range: 64k or more is needed") }),
+        Err(reason) => Err(Error { flag, reason }),
+    }
+}
+
+/// With a single file Docker empties it in place, and with it what hasn't been read.
+fn spool_files(text: &str) -> Result<u32, Error> {
+    let count = text.parse().ok().filter(|count| (2..=1000).contains(count));
+    count.ok_or_else(|| Error { flag: "log-spool-files", reason: format!("{text:?} is not a number from 2 to 1000") })
+}
+
 fn restrict(text: &str) -> Result<RestrictOom, Error> {
     match text {
         "auto" => Ok(RestrictOom::Auto),
@@ -171,6 +209,8 @@ mod tests {
         assert!(config.streaming.ip().is_loopback());
         assert_eq!(config.request_timeout, Duration::from_secs(119));
         assert_eq!(config.pull_progress_deadline, Some(Duration::from_secs(60)));
+        assert_eq!(config.log_format, Format::Cri);
+        assert_eq!(config.log_spool, LogOptions { max_size_bytes: 16 << 20, max_files: 4 });
     }
 
     #[test]
@@ -186,6 +226,13 @@ mod tests {
     }
 
     #[test]
+    fn logs_are_told_by_three_flags() {
+        let config = config(&["--log-format=docker", "--log-spool-size=4MiB", "--log-spool-files=2"]).unwrap();
+        assert_eq!(config.log_format, Format::Docker);
+        assert_eq!(config.log_spool, LogOptions { max_size_bytes: 4 << 20, max_files: 2 });
+    }
+
+    #[test]
     fn what_cannot_be_used_is_refused_by_the_flags_name() {
         let cases = [
             ("--docker-endpoint=tcp://1.2.3.4:5", "docker-endpoint"),
@@ -195,6 +242,12 @@ mod tests {
             ("--runtime-request-timeout=soon", "runtime-request-timeout"),
             ("--streaming-bind-addr=nowhere", "streaming-bind-addr"),
             ("--restrict-oom-score-adj=maybe", "restrict-oom-score-adj"),
+            ("--log-format=json", "log-format"),
+            ("--log-spool-size=large", "log-spool-size"),
+            ("--log-spool-size=63k", "log-spool-size"),
+            ("--log-spool-size=9223372036854775808", "log-spool-size"),
+            ("--log-spool-files=1", "log-spool-files"),
+            ("--log-spool-files=-4", "log-spool-files"),
         ];
         for (argument, flag) in cases {
             assert!(config(&[argument]).unwrap_err().to_string().starts_with(&format!("--{flag}: ")), "{argument}");

@@ -57,4 +57,9 @@ pub enum Error {
     /// Nobody follows the container's log: it doesn't run.
     #[error("the log of container {0} is not being written: the container is not running")]
     NotFollowed(ContainerId),
+    /// The log is a link to Docker's file.
+    #[error(
+        "the log of container {0} is a link to docker's own file (--log-format docker): docker rotates it, and it can't be reopened"
+    )]
+    Linked(ContainerId),
 }

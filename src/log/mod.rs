@@ -14,6 +14,7 @@
 //! written again; a line is never written before those before it; nothing here asks the engine, and Docker's files are only
 //! read. One slow or full disk stops the logs on it and nothing else.
 
+mod counters;
 mod error;
 pub mod json_file;
 pub mod line;
@@ -28,7 +29,7 @@ mod transfer;
 mod watch;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -36,14 +37,29 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::id::ContainerId;
 use crate::record::Records;
+use counters::Counters;
+use position::Position;
 use pump::{Command, Start};
 use watch::Watcher;
 
+pub use counters::{Counts, LAG_BOUNDS_MS};
 pub use error::Error;
 pub use path::LogPath;
 
 /// Commands that may wait for one pump.
 const COMMANDS: usize = 4;
+
+/// How long the removal of a container waits for its log: a disk that doesn't answer must not hold it up.
+const DISCARD_LIMIT: Duration = Duration::from_secs(2);
+
+/// What is at a container's log path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A file of CRI lines, written by a pump.
+    Cri,
+    /// A link to Docker's json-file.
+    Docker,
+}
 
 /// How a drain has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +80,8 @@ pub struct Pumps {
 
 struct Inner {
     positions: Records,
+    format: Format,
+    counters: Arc<Counters>,
     /// A pump that has ended is known by its closed channel.
     pumps: Mutex<HashMap<ContainerId, mpsc::Sender<Command>>>,
     watcher: OnceLock<Option<Arc<Watcher>>>,
@@ -71,13 +89,33 @@ struct Inner {
 
 impl Pumps {
     /// No pumps yet. `positions` keeps how far each log has come, by the container's id.
-    pub fn new(positions: Records) -> Self {
-        Pumps { inner: Arc::new(Inner { positions, pumps: Mutex::default(), watcher: OnceLock::new() }) }
+    pub fn new(positions: Records, format: Format) -> Self {
+        let (pumps, watcher, counters) = (Mutex::default(), OnceLock::new(), Arc::default());
+        Pumps { inner: Arc::new(Inner { positions, format, counters, pumps, watcher }) }
+    }
+
+    /// What has been counted.
+    pub fn counts(&self) -> Counts {
+        self.inner.counters.read()
+    }
+
+    /// Finds out whether a log can be put into its place, before the container is started.
+    pub async fn prepare(&self, path: &LogPath) -> Result<(), Error> {
+        let (path, format) = (path.clone(), self.inner.format);
+        let prepared = tokio::task::spawn_blocking(move || match format {
+            Format::Cri => path.open().map(drop),
+            Format::Docker => path.make_parent(),
+        });
+        prepared.await.unwrap_or(Ok(()))
     }
 
     /// Follows a container's spool (Docker's json-file, which may not be there yet) into its log, from where it was left; does
-    /// nothing while it is followed already. The log is there when this has come back.
+    /// nothing while it is followed already. The log is there when this has come back; when it can't be opened, that is tried
+    /// again until it can. With [`Format::Docker`] the log is a link to the spool, unless it has been followed before.
     pub async fn follow(&self, id: &ContainerId, spool: PathBuf, path: LogPath) -> Result<(), Error> {
+        if self.inner.format == Format::Docker && self.link(id, &spool, &path).await? {
+            return Ok(());
+        }
         loop {
             let (opened, answer) = oneshot::channel();
             match self.join_or_insert(id) {
@@ -88,15 +126,30 @@ impl Pumps {
                         path,
                         records: self.inner.positions.clone(),
                         watcher: self.watcher(),
+                        counters: self.inner.counters.clone(),
                     };
                     tokio::spawn(pump::run(start, opened, commands));
                     return answer.await.unwrap_or_else(|_| Err(Error::NotFollowed(id.clone())));
                 }
                 // one that ends instead of answering leaves its place
-                Err(pump) if ask(&pump, Command::Ready).await.is_none() => {}
-                Err(_) => return Ok(()),
+                Err(pump) => {
+                    if let Some(ready) = ask(&pump, Command::Ready).await {
+                        return ready;
+                    }
+                }
             }
         }
+    }
+
+    /// Puts a link into the log's place; false when lines of our own are in there already.
+    async fn link(&self, id: &ContainerId, spool: &Path, path: &LogPath) -> Result<bool, Error> {
+        let (positions, id) = (self.inner.positions.clone(), id.clone());
+        let (spool, path) = (spool.to_owned(), path.clone());
+        let linked = tokio::task::spawn_blocking(move || match positions.load::<Position>(id.as_str()) {
+            Ok(Some(_)) => Ok(false),
+            _ => path.link(&spool).map(|()| true),
+        });
+        linked.await.unwrap_or(Ok(false))
     }
 
     /// Waits until all of the spool is in the log, then ends following; to be called when the container's process has ended.
@@ -105,7 +158,10 @@ impl Pumps {
         match tokio::time::timeout(limit, ask(&pump, Command::Drain)).await {
             Ok(Some(())) => Drained::Done,
             Ok(None) => Drained::NotFollowed,
-            Err(_) => Drained::TimedOut,
+            Err(_) => {
+                self.inner.counters.drained_late();
+                Drained::TimedOut
+            }
         }
     }
 
@@ -116,10 +172,30 @@ impl Pumps {
             Some(pump) => ask(&pump, Command::Reopen).await,
             None => None,
         };
-        answer.unwrap_or_else(|| Err(Error::NotFollowed(id.clone())))
+        let why = match self.inner.format {
+            Format::Cri => Error::NotFollowed,
+            Format::Docker => Error::Linked,
+        };
+        answer.unwrap_or_else(|| Err(why(id.clone())))
     }
 
-    /// The container is gone: ends following at once and drops its position. The log file itself is the kubelet's to remove.
+    /// The container has been removed: ends following and removes its log, file or link; what the kubelet has rotated is the
+    /// kubelet's. Whatever fails is told and left; a removal that takes long goes on by itself.
+    pub async fn discard(&self, id: &ContainerId, log_path: &str) {
+        let (pumps, id, path) = (self.clone(), id.clone(), LogPath::from_joined(log_path));
+        let removing = tokio::spawn(async move {
+            pumps.forget(&id).await;
+            let removed = tokio::task::spawn_blocking(move || path.and_then(|path| path.remove())).await;
+            if let Ok(Err(error)) = removed {
+                tracing::warn!(container = %id, %error, "the log is left behind");
+            }
+        });
+        if tokio::time::timeout(DISCARD_LIMIT, removing).await.is_err() {
+            tracing::warn!(log = log_path, "the log's removal takes long; it is not waited for");
+        }
+    }
+
+    /// The container is gone: ends following at once and drops its position. The log itself stays.
     pub async fn forget(&self, id: &ContainerId) {
         let pump = self.pumps().remove(id);
         if let Some(pump) = pump {

@@ -6,10 +6,13 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, mkdirat, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, statat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::error::Error;
@@ -84,6 +87,46 @@ impl LogPath {
         }
     }
 
+    /// Puts a link to Docker's file into the log's place; a link or file that is there is replaced.
+    pub(super) fn link(&self, target: &Path) -> Result<(), Error> {
+        let link = || {
+            let (parent, name) = (self.parent()?, self.name());
+            let is_there = readlinkat(&parent, name, Vec::new());
+            if is_there.is_ok_and(|there| there.as_bytes() == target.as_os_str().as_bytes()) {
+                return Ok(true);
+            }
+            let removed = remove_in(&parent, name)?;
+            if removed {
+                symlinkat(target, &parent, name)?;
+            }
+            Ok(removed)
+        };
+        self.unless_foreign(link())
+    }
+
+    /// Removes the log, be it a file or a link; one that isn't there is removed already.
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        let remove = || remove_in(&self.walk(open_directory)?, self.name());
+        match remove() {
+            Err(Errno::NOENT) => Ok(()),
+            removed => self.unless_foreign(removed),
+        }
+    }
+
+    /// An error when it could not be done, or was not because something else is in the log's place.
+    fn unless_foreign(&self, done: Result<bool, Errno>) -> Result<(), Error> {
+        match done {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::NotAFile { path: self.as_joined() }),
+            Err(errno) => Err(self.failed(errno)),
+        }
+    }
+
+    /// Makes sure that the log can be put into its place: the directories between it and the log directory are made.
+    pub(super) fn make_parent(&self) -> Result<(), Error> {
+        self.parent().map(drop).map_err(|errno| self.failed(errno))
+    }
+
     /// Finds a file beside the log by its identity: the kubelet's rotation renames within the directory.
     pub(super) fn find_beside(&self, wanted: FileId) -> Result<Option<File>, Error> {
         let find = || -> Result<Option<OwnedFd>, Errno> {
@@ -107,20 +150,30 @@ impl LogPath {
         find().map(|file| file.map(File::from)).map_err(|errno| self.failed(errno))
     }
 
-    /// The directory that the file is in.
+    /// The directory that the file is in, made when it isn't there.
     fn parent(&self) -> Result<OwnedFd, Errno> {
-        let mut directory = openat(CWD, &self.directory, DIRECTORY_FLAGS, Mode::empty())?;
-        for name in self.beneath.parent().into_iter().flat_map(Path::iter) {
-            directory = open_directory(&directory, name)?;
-        }
-        Ok(directory)
+        self.walk(make_directory)
+    }
+
+    /// From the log directory to the one that the file is in.
+    fn walk(&self, step: impl Fn(&OwnedFd, &OsStr) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+        let directory = openat(CWD, &self.directory, DIRECTORY_FLAGS, Mode::empty())?;
+        self.beneath
+            .parent()
+            .into_iter()
+            .flat_map(Path::iter)
+            .try_fold(directory, |directory, name| step(&directory, name))
+    }
+
+    fn name(&self) -> &OsStr {
+        self.beneath.file_name().unwrap_or_default()
     }
 
     fn open_in(&self, parent: &OwnedFd) -> Result<OwnedFd, Errno> {
-        let name = self.beneath.file_name().unwrap_or_default();
+        let name = self.name();
         let open = || openat(parent, name, FILE_FLAGS | OFlags::CREATE, Mode::from_raw_mode(FILE_MODE));
         match open() {
-            Err(Errno::LOOP) if is_link(parent, name) => {
+            Err(Errno::LOOP) if kind(parent, name)? == Some(FileType::Symlink) => {
                 unlinkat(parent, name, AtFlags::empty())?;
                 open()
             }
@@ -155,24 +208,41 @@ fn clean(path: &str) -> Result<PathBuf, &'static str> {
     Ok(cleaned)
 }
 
-/// Opens a directory beneath another, made when it isn't there. A link is refused (ENOTDIR).
-fn open_directory(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let open = || openat(&parent, name, DIRECTORY_FLAGS | OFlags::NOFOLLOW, Mode::empty());
-    match open() {
+/// Opens a directory beneath another. A link is refused (ENOTDIR).
+fn open_directory(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    openat(parent, name, DIRECTORY_FLAGS | OFlags::NOFOLLOW, Mode::empty())
+}
+
+/// The same, made when it isn't there.
+fn make_directory(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    match open_directory(parent, name) {
         Err(Errno::NOENT) => {
-            match mkdirat(&parent, name, Mode::from_raw_mode(DIRECTORY_MODE)) {
+            match mkdirat(parent, name, Mode::from_raw_mode(DIRECTORY_MODE)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno),
             }
-            open()
+            open_directory(parent, name)
         }
         opened => opened,
     }
 }
 
-fn is_link(parent: &OwnedFd, name: &OsStr) -> bool {
-    statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+/// What has a name; None when nothing has.
+fn kind(parent: &OwnedFd, name: &OsStr) -> Result<Option<FileType>, Errno> {
+    match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Removes a file or link; false when something else has the name.
+fn remove_in(parent: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
+    match kind(parent, name)? {
+        None => Ok(true),
+        Some(FileType::RegularFile | FileType::Symlink) => unlinkat(parent, name, AtFlags::empty()).map(|()| true),
+        Some(_) => Ok(false),
+    }
 }
 
 #[cfg(test)]
@@ -276,6 +346,62 @@ mod tests {
         made.unwrap();
         assert!(matches!(path(&temp, "fifo").open(), Err(Error::NotAFile { .. })));
         assert!(matches!(LogPath::new("/dev", "null").unwrap().open(), Err(Error::NotAFile { .. })));
+    }
+
+    #[test]
+    fn a_link_to_dockers_file_takes_the_logs_place() {
+        let temp = Temp::new();
+        let (path, target) = (path(&temp, "c/0.log"), temp.path().join("X-json.log"));
+        fs::write(&target, "docker's").unwrap();
+        path.link(&target).unwrap();
+        assert_eq!(fs::read_link(path.as_joined()).unwrap(), target);
+        let made = fs::symlink_metadata(path.as_joined()).unwrap().modified().unwrap();
+        path.link(&target).unwrap();
+        assert_eq!(fs::symlink_metadata(path.as_joined()).unwrap().modified().unwrap(), made, "left as it was");
+        path.link(&temp.path().join("other")).unwrap();
+        assert_eq!(fs::read_link(path.as_joined()).unwrap(), temp.path().join("other"));
+        fs::remove_file(path.as_joined()).unwrap();
+        fs::write(path.as_joined(), "an older file").unwrap();
+        path.link(&target).unwrap();
+        assert_eq!(fs::read_to_string(path.as_joined()).unwrap(), "docker's");
+    }
+
+    #[test]
+    fn a_log_is_removed_and_nothing_else() {
+        let temp = Temp::new();
+        let (path, target) = (path(&temp, "c/0.log"), temp.path().join("X-json.log"));
+        path.remove().unwrap();
+        assert!(!temp.path().join("c").exists(), "nothing is made on the way");
+        path.open().unwrap();
+        fs::write(temp.path().join("c/0.log.20260102-030405"), "rotated").unwrap();
+        path.remove().unwrap();
+        path.remove().unwrap();
+        fs::write(&target, "docker's").unwrap();
+        path.link(&target).unwrap();
+        path.remove().unwrap();
+        assert!(target.exists());
+        assert_eq!(fs::read_dir(temp.path().join("c")).unwrap().count(), 1, "what the kubelet rotated stays");
+        fs::create_dir(path.as_joined()).unwrap();
+        assert!(matches!(path.remove(), Err(Error::NotAFile { .. })));
+        assert!(matches!(path.link(&target), Err(Error::NotAFile { .. })));
+    }
+
+    #[test]
+    fn through_a_linked_directory_nothing_is_removed_or_linked() {
+        let (temp, outside) = (Temp::new(), Temp::new());
+        fs::write(outside.path().join("0.log"), "another's").unwrap();
+        symlink(outside.path(), temp.path().join("c")).unwrap();
+        assert!(path(&temp, "c/0.log").remove().is_err());
+        assert!(path(&temp, "c/0.log").link(temp.path()).is_err());
+        assert_eq!(fs::read_to_string(outside.path().join("0.log")).unwrap(), "another's");
+    }
+
+    #[test]
+    fn a_file_in_the_directorys_place_is_told() {
+        let temp = Temp::new();
+        fs::write(temp.path().join("c"), "").unwrap();
+        let error = path(&temp, "c/0.log").open().unwrap_err().to_string();
+        assert!(error.contains("c/0.log") && error.contains("Not a directory"), "{error}");
     }
 
     #[test]

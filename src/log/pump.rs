@@ -1,7 +1,7 @@
 //! One task for each followed container.
 //!
 //! ```text
-//!   open ──▶ set the watch ──▶ round ──▶ rest ──▶ (event, command, save due, retry) ──▶ set the watch …
+//!   open ⟲ ──▶ set the watch ──▶ round ──▶ rest ──▶ (event, command, save due, retry) ──▶ set the watch …
 //!                                │
 //!                                └─ nothing left, and the container has ended ──▶ save, close
 //! ```
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::counters::Counters;
 use super::error::Error;
 use super::path::LogPath;
 use super::transfer::{Round, Transfer};
@@ -28,19 +29,26 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Between two attempts to read or write what has failed.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Between two attempts to open a log, doubled each time up to this: its directory may never come again.
+const REOPEN_AT_MOST: Duration = Duration::from_secs(30);
+
+/// Who waits for the log to be open.
+type Asker = oneshot::Sender<Result<(), Error>>;
+
 /// What a pump can be told.
 pub(super) enum Command {
-    /// Say when the log is open.
-    Ready(oneshot::Sender<()>),
+    /// Say when the log is open, or why it isn't.
+    Ready(Asker),
     /// The container has ended: say when everything is written, and end.
     Drain(oneshot::Sender<()>),
     /// Go on in the file that is at the log's path now.
-    Reopen(oneshot::Sender<Result<(), Error>>),
+    Reopen(Asker),
     /// End now; say when.
     Stop(oneshot::Sender<()>),
 }
 
 /// What a pump is made from.
+#[derive(Clone)]
 pub(super) struct Start {
     pub(super) id: ContainerId,
     pub(super) spool: PathBuf,
@@ -48,6 +56,7 @@ pub(super) struct Start {
     pub(super) records: Records,
     /// None: no inotify to be had.
     pub(super) watcher: Option<Arc<Watcher>>,
+    pub(super) counters: Arc<Counters>,
 }
 
 struct Pump {
@@ -64,29 +73,49 @@ struct Pump {
     failing: bool,
 }
 
-/// Opens the log, says so, and follows the spool until told to end.
-pub(super) async fn run(
-    start: Start,
-    opened: oneshot::Sender<Result<(), Error>>,
-    mut commands: mpsc::Receiver<Command>,
-) {
-    let Start { id, spool, path, records, watcher } = start;
-    let directory = spool.parent().map(PathBuf::from).unwrap_or_default();
-    let opening = id.clone();
-    let transfer = match blocking(&id, move || Transfer::open(opening, spool, path, records)).await {
-        Ok(transfer) => Arc::new(Mutex::new(transfer)),
-        Err(error) => {
-            let _ = opened.send(Err(error));
-            return;
-        }
-    };
-    // whoever asked may have gone away; the log is wanted all the same
-    let _ = opened.send(Ok(()));
-    let (wake, watch, draining, failing) = (Arc::default(), None, Vec::new(), false);
-    let mut pump = Pump { id, directory, transfer, watcher, wake, watch, draining, failing };
+/// Opens the log, says so, and follows the spool until told to end. One that can't be opened is tried again and again.
+pub(super) async fn run(start: Start, opened: Asker, mut commands: mpsc::Receiver<Command>) {
+    let Some((transfer, draining)) = open(&start, opened, &mut commands).await else { return };
+    let directory = start.spool.parent().map(PathBuf::from).unwrap_or_default();
+    let (transfer, wake) = (Arc::new(Mutex::new(transfer)), Arc::default());
+    let Start { id, watcher, .. } = start;
+    let mut pump = Pump { id, directory, transfer, watcher, wake, watch: None, draining, failing: false };
     pump.follow(&mut commands).await;
     if let (Some(watcher), Some(watch)) = (&pump.watcher, pump.watch) {
         watcher.disarm(watch);
+    }
+}
+
+/// Opens the log as soon as it can be. Whoever asks meanwhile is told why it can't; those who wait for its end are given back.
+/// None when told to end.
+async fn open(
+    start: &Start,
+    opened: Asker,
+    commands: &mut mpsc::Receiver<Command>,
+) -> Option<(Transfer, Vec<oneshot::Sender<()>>)> {
+    let (mut asker, mut draining, mut pause) = (Some(opened), Vec::new(), RETRY);
+    loop {
+        let Start { id, spool, path, records, counters, watcher: _ } = start.clone();
+        let outcome = blocking(&start.id, move || Transfer::open(id, spool, path, records, counters)).await;
+        let (transfer, answer) = match outcome {
+            Ok(transfer) => (Some(transfer), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        // whoever asked may have gone away; the log is wanted all the same
+        let _ = asker.take().map(|asker| asker.send(answer));
+        if let Some(transfer) = transfer {
+            return Some((transfer, draining));
+        }
+        match tokio::time::timeout(pause, commands.recv()).await {
+            Err(_) => pause = (pause * 2).min(REOPEN_AT_MOST),
+            Ok(Some(Command::Ready(waiting) | Command::Reopen(waiting))) => asker = Some(waiting),
+            Ok(Some(Command::Drain(drained))) => draining.push(drained),
+            Ok(Some(Command::Stop(stopped))) => {
+                let _ = stopped.send(());
+                return None;
+            }
+            Ok(None) => return None,
+        }
     }
 }
 
@@ -129,7 +158,7 @@ impl Pump {
     async fn obey(&mut self, command: Option<Command>) -> bool {
         match command {
             Some(Command::Ready(ready)) => {
-                let _ = ready.send(());
+                let _ = ready.send(Ok(()));
             }
             Some(Command::Drain(drained)) => self.draining.push(drained),
             Some(Command::Reopen(reopened)) => {

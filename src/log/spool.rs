@@ -37,6 +37,16 @@ pub(super) struct Spool {
     pending: Vec<u8>,
     /// How much of it is whole lines.
     whole: usize,
+    losses: Losses,
+}
+
+/// What had to be passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Losses {
+    /// Times that Docker had removed what came next, or may have.
+    pub(super) gaps: u64,
+    /// Lines without an end.
+    pub(super) torn: u64,
 }
 
 /// One file of the spool.
@@ -53,7 +63,7 @@ impl Spool {
     /// The spool at `path`, from a mark on; without one from the oldest line that is there. Nothing is opened yet: the file may
     /// come later.
     pub(super) fn new(path: PathBuf, mark: Option<Mark>) -> Self {
-        Spool { path, mark, generation: None, pending: Vec::new(), whole: 0 }
+        Spool { path, mark, generation: None, pending: Vec::new(), whole: 0, losses: Losses::default() }
     }
 
     /// The current generation's name.
@@ -103,6 +113,11 @@ impl Spool {
         self.mark.as_ref()
     }
 
+    /// What has been passed over since this was asked last.
+    pub(super) fn take_losses(&mut self) -> Losses {
+        std::mem::take(&mut self.losses)
+    }
+
     /// Reads a piece of the generation; says how much.
     fn read(&mut self) -> io::Result<usize> {
         let Some(generation) = &mut self.generation else { return Ok(0) };
@@ -114,7 +129,7 @@ impl Spool {
         if let Some(end) = new.iter().rposition(|byte| *byte == b'\n') {
             self.whole = before + end + 1;
         } else if self.pending.len() > LINE_LIMIT {
-            tracing::warn!(spool = %self.path.display(), "a line without an end is passed over");
+            self.losses.torn += 1;
             self.pending = Vec::new();
         }
         outcome
@@ -131,7 +146,7 @@ impl Spool {
             return Ok(true);
         }
         if !self.pending.is_empty() {
-            tracing::warn!(spool = %self.path.display(), bytes = self.pending.len(), "a torn line ends a rotated file; it is passed over");
+            self.losses.torn += 1;
             self.pending = Vec::new();
         }
         self.generation = Some(next);
@@ -151,20 +166,14 @@ impl Spool {
     }
 
     /// The generation after the one held; None while that one is the current one.
-    fn successor(&self) -> io::Result<Option<Generation>> {
-        let Some(held) = &self.generation else { return Ok(None) };
+    fn successor(&mut self) -> io::Result<Option<Generation>> {
+        let Some(held) = self.generation.as_ref().map(|generation| generation.id) else { return Ok(None) };
         for _ in 0..ATTEMPTS {
-            let Some(place) = self.place_of(held.id)? else {
-                let oldest = self.oldest()?;
-                if oldest.is_some() {
-                    tracing::warn!(spool = %self.path.display(), "docker has removed the file that was being read; lines may be missing");
-                }
-                return Ok(oldest);
-            };
+            let Some(place) = self.place_of(held)? else { return self.oldest_after_a_gap() };
             let Some(before) = place.checked_sub(1) else { return Ok(None) };
             let next = open(&self.name(before))?;
             // Docker renames the oldest first: if ours hasn't moved, its neighbour hadn't when it was opened
-            if identity(&self.name(place))? == Some(held.id) {
+            if identity(&self.name(place))? == Some(held) {
                 return Ok(next);
             }
         }
@@ -172,7 +181,7 @@ impl Spool {
     }
 
     /// Where to begin: at the mark, else at the oldest generation. None while there is no file.
-    fn locate(&self) -> io::Result<Option<Generation>> {
+    fn locate(&mut self) -> io::Result<Option<Generation>> {
         let Some(mark) = &self.mark else { return self.oldest() };
         for name in self.names() {
             let Some(mut generation) = open(&name?)? else { continue };
@@ -182,10 +191,13 @@ impl Spool {
                 return Ok(Some(generation));
             }
         }
+        self.oldest_after_a_gap()
+    }
+
+    /// Docker has rotated past what was read last.
+    fn oldest_after_a_gap(&mut self) -> io::Result<Option<Generation>> {
         let oldest = self.oldest()?;
-        if oldest.is_some() {
-            tracing::warn!(spool = %self.path.display(), "docker has rotated past what was read last; lines may be missing");
-        }
+        self.losses.gaps += u64::from(oldest.is_some());
         Ok(oldest)
     }
 

@@ -171,7 +171,7 @@ impl Node {
     fn new(max_files: usize) -> Self {
         let temp = Temp::new();
         let (docker, kubelet) = (Docker::new(&temp, max_files), Kubelet::new(&temp));
-        let pumps = Pumps::new(records(&temp));
+        let pumps = Pumps::new(records(&temp), Format::Cri);
         Node { temp, docker, kubelet, pumps }
     }
 
@@ -182,7 +182,7 @@ impl Node {
     /// Ends the pumps without a word, as the death of the process does, and starts anew.
     async fn crash(&mut self) {
         let pump = self.pumps.pump(&id());
-        self.pumps = Pumps::new(records(&self.temp));
+        self.pumps = Pumps::new(records(&self.temp), Format::Cri);
         if let Some(pump) = pump {
             let _ = ask(&pump, Command::Stop).await;
         }
@@ -506,6 +506,140 @@ async fn a_quiet_containers_position_is_saved_in_time() {
     }
 }
 
+#[tokio::test]
+async fn what_is_written_is_counted_with_its_lag() {
+    let mut node = Node::follow(3).await;
+    node.docker.lines(0, 7);
+    assert_eq!(node.drain().await, Drained::Done);
+    let counts = node.pumps.counts();
+    assert_eq!((counts.lines, counts.bytes), (7, u64::try_from(counted_cri(0, 7).len()).unwrap()));
+    assert_eq!((counts.damaged, counts.gaps, counts.late_drains), (0, 0, 0));
+    // the stamp is of a day long past
+    assert!(counts.lag[LAG_BOUNDS_MS.len()] > 0 && counts.lag[..LAG_BOUNDS_MS.len()].iter().all(|count| *count == 0));
+    node.follow_again().await;
+    assert_eq!(node.drain().await, Drained::Done);
+    assert_eq!(node.pumps.counts().lines, 7, "what is compared isn't written again");
+}
+
+#[tokio::test]
+async fn damaged_lines_are_counted() {
+    let mut node = Node::follow(3).await;
+    node.docker.write(format!("{}garbage\n\0\0{}{{\"log\":\"torn", json("a\n"), json("b\n")));
+    node.docker.rotate();
+    node.docker.write(json("c\n"));
+    assert_eq!(node.drain().await, Drained::Done);
+    assert_eq!(node.kubelet.content(), cri(["a", "b", "c"]));
+    assert_eq!(node.pumps.counts().damaged, 3);
+}
+
+#[tokio::test]
+async fn a_spool_that_overran_is_a_gap_and_never_silent() {
+    let mut node = Node::follow(2).await;
+    node.docker.lines(0, 5);
+    node.kubelet.wait_for(&counted_cri(0, 5)).await;
+    node.crash().await;
+    for start in [5, 10, 15] {
+        node.docker.rotate();
+        node.docker.lines(start, start + 5);
+    }
+    node.follow_again().await;
+    node.kubelet.wait_for(&(counted_cri(0, 5) + &counted_cri(10, 20))).await;
+    assert_eq!(node.pumps.counts().gaps, 1);
+    node.docker.rotate();
+    node.docker.lines(20, 25);
+    assert_eq!(node.drain().await, Drained::Done);
+    assert_eq!(node.pumps.counts().gaps, 1, "a rotation that was seen is none");
+}
+
+#[tokio::test]
+async fn a_late_drain_is_counted() {
+    let node = Node::new(3);
+    fs::remove_file(&node.docker.path).unwrap();
+    fs::create_dir(&node.docker.path).unwrap();
+    node.follow_again().await;
+    assert_eq!(node.pumps.drain(&id(), Duration::from_millis(20)).await, Drained::TimedOut);
+    assert_eq!(node.pumps.counts().late_drains, 1);
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_opened_is_tried_again_by_itself() {
+    let mut node = Node::new(3);
+    let directory = node.kubelet.log().parent().unwrap().to_owned();
+    fs::write(&directory, "in the directory's place").unwrap();
+    assert!(node.pumps.prepare(&node.kubelet.path).await.is_err());
+    for _ in 0..2 {
+        let followed = node.pumps.follow(&id(), node.docker.path.clone(), node.kubelet.path.clone()).await;
+        assert!(matches!(followed, Err(Error::Open { .. })));
+    }
+    assert!(matches!(node.pumps.reopen(&id()).await, Err(Error::Open { .. })), "the kubelet is told why");
+    fs::remove_file(&directory).unwrap();
+    node.docker.lines(0, 5);
+    let began = std::time::Instant::now();
+    while !node.kubelet.log().exists() {
+        assert!(began.elapsed() < LIMIT);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(node.drain().await, Drained::Done);
+    assert_eq!(node.kubelet.content(), counted_cri(0, 5));
+}
+
+#[tokio::test]
+async fn a_container_that_ended_before_its_log_could_be_opened_gets_it_later() {
+    let mut node = Node::new(3);
+    let directory = node.kubelet.log().parent().unwrap().to_owned();
+    fs::write(&directory, "in the directory's place").unwrap();
+    node.docker.lines(0, 5);
+    let followed = node.pumps.follow(&id(), node.docker.path.clone(), node.kubelet.path.clone()).await;
+    assert!(followed.is_err());
+    assert_eq!(node.pumps.drain(&id(), Duration::from_millis(20)).await, Drained::TimedOut);
+    fs::remove_file(&directory).unwrap();
+    while node.pumps.pump(&id()).is_some() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(node.kubelet.content(), counted_cri(0, 5));
+}
+
+#[tokio::test]
+async fn a_container_that_is_gone_leaves_no_log_but_what_was_rotated() {
+    let mut node = Node::follow(3).await;
+    node.docker.lines(0, 5);
+    node.kubelet.wait_for(&counted_cri(0, 5)).await;
+    node.kubelet.rename();
+    node.pumps.reopen(&id()).await.unwrap();
+    let log = node.kubelet.path.to_string();
+    node.pumps.discard(&id(), &log).await;
+    assert!(!node.kubelet.log().exists() && node.kubelet.old(0).exists() && node.docker.path.exists());
+    assert_eq!((node.position(), node.pumps.pump(&id()).is_some()), (None, false));
+    node.pumps.discard(&id(), &log).await;
+    node.pumps.discard(&id(), "no path at all").await;
+}
+
+#[tokio::test]
+async fn in_dockers_format_the_log_is_a_link_that_cannot_be_reopened() {
+    let mut node = Node::new(3);
+    node.pumps = Pumps::new(records(&node.temp), Format::Docker);
+    node.pumps.prepare(&node.kubelet.path).await.unwrap();
+    node.follow_again().await;
+    assert_eq!(fs::read_link(node.kubelet.log()).unwrap(), node.docker.path);
+    assert!(matches!(node.pumps.reopen(&id()).await, Err(Error::Linked(_))));
+    assert_eq!(node.drain().await, Drained::NotFollowed);
+    node.pumps.discard(&id(), &node.kubelet.path.to_string()).await;
+    assert!(!node.kubelet.log().is_symlink() && node.docker.path.exists());
+}
+
+#[tokio::test]
+async fn a_log_of_lines_stays_one_when_the_format_is_changed() {
+    let mut node = Node::follow(3).await;
+    node.docker.lines(0, 5);
+    node.kubelet.wait_for(&counted_cri(0, 5)).await;
+    node.crash().await;
+    node.pumps = Pumps::new(records(&node.temp), Format::Docker);
+    node.docker.lines(5, 8);
+    node.follow_again().await;
+    node.kubelet.wait_for(&counted_cri(0, 8)).await;
+    node.pumps.reopen(&id()).await.unwrap();
+}
+
 /// What may happen to a container's log.
 #[derive(Clone, Debug)]
 enum Act {
@@ -553,7 +687,7 @@ proptest! {
         let temp = Temp::new();
         let (mut docker, mut kubelet) = (Docker::new(&temp, 100), Kubelet::new(&temp));
         let open = |kubelet: &Kubelet, docker: &Docker| {
-            Transfer::open(id(), docker.path.clone(), kubelet.path.clone(), records(&temp)).unwrap()
+            Transfer::open(id(), docker.path.clone(), kubelet.path.clone(), records(&temp), Arc::default()).unwrap()
         };
         let mut transfer = open(&kubelet, &docker);
         let mut written = 0;

@@ -7,16 +7,19 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::counters::Counters;
 use super::error::Error;
 use super::line;
 use super::output::{Output, Replay};
 use super::path::LogPath;
 use super::position::Position;
-use super::spool::Spool;
+use super::spool::{Losses, Spool};
 use crate::id::ContainerId;
 use crate::record::Records;
+use crate::translate::time::parse_ns;
 
 /// How much one round takes at most, so that a busy container can be told something in between.
 const ROUND: usize = 1024 * 1024;
@@ -51,12 +54,20 @@ pub(super) struct Transfer {
     saved_at: Option<Instant>,
     /// That it can't be saved has been told.
     unsaved_told: bool,
-    damaged: u64,
+    counters: Arc<Counters>,
+    damage_told: bool,
+    gap_told: bool,
 }
 
 impl Transfer {
     /// Opens the log, made when it isn't there, and finds out how far it has come.
-    pub(super) fn open(id: ContainerId, spool: PathBuf, path: LogPath, records: Records) -> Result<Self, Error> {
+    pub(super) fn open(
+        id: ContainerId,
+        spool: PathBuf,
+        path: LogPath,
+        records: Records,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Error> {
         let output = Output::open(&path)?;
         let known: Option<Position> = records.load(id.as_str()).unwrap_or_else(|error| {
             tracing::warn!(container = %id, %error, "the log's position can't be read; the log is compared from its start");
@@ -77,7 +88,9 @@ impl Transfer {
             out: Vec::new(),
             saved_at: None,
             unsaved_told: false,
-            damaged: 0,
+            damage_told: false,
+            gap_told: false,
+            counters,
             id,
             path,
             output,
@@ -98,11 +111,13 @@ impl Transfer {
                 break Round::More;
             }
             if !self.spool.fill().map_err(|source| Error::Spool { path: self.spool.path().to_owned(), source })? {
+                // a gap without a line after it yet
+                self.count_losses(0);
                 break if moved == 0 { Round::Nothing } else { Round::Moved };
             }
             moved += self.spool.lines().len();
             let damaged = line::convert(self.spool.lines(), &mut self.out);
-            self.count_damaged(damaged);
+            self.count_losses(damaged);
             self.spool.take();
             self.flush()?;
         };
@@ -205,15 +220,40 @@ impl Transfer {
     }
 
     fn write(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        self.count_lag();
         let (done, outcome) = self.output.append(&self.out);
+        let lines = self.out[..done].iter().filter(|byte| **byte == b'\n').count();
+        self.counters.written(u64::try_from(lines).unwrap_or_default(), u64::try_from(done).unwrap_or_default());
         self.out.drain(..done);
         outcome
     }
 
-    fn count_damaged(&mut self, count: u64) {
-        if self.damaged == 0 && count > 0 {
-            tracing::warn!(container = %self.id, spool = %self.spool.path().display(), "docker's log has damaged lines; they are passed over");
+    /// How long the first line of what is to be written has been on its way, by Docker's stamp and this machine's clock.
+    fn count_lag(&self) {
+        let stamp = self.out.split(|byte| *byte == b' ').next().unwrap_or_default();
+        let stamp = u64::try_from(parse_ns(&String::from_utf8_lossy(stamp))).unwrap_or_default();
+        let lag = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_nanos(stamp));
+        self.counters.lagged(lag.unwrap_or_default());
+    }
+
+    /// Counts what was passed over, and tells of it once.
+    fn count_losses(&mut self, damaged: u64) {
+        let Losses { gaps, torn } = self.spool.take_losses();
+        let damaged = damaged + torn;
+        self.counters.lost(damaged, gaps);
+        let spool = self.spool.path().display();
+        if damaged > 0 && !std::mem::replace(&mut self.damage_told, true) {
+            tracing::warn!(container = %self.id, %spool, "docker's log has damaged lines; they are passed over, also those to come");
         }
-        self.damaged += count;
+        if gaps > 0 && !std::mem::replace(&mut self.gap_told, true) {
+            tracing::warn!(
+                container = %self.id, %spool,
+                "docker has removed lines before they were read: they are missing in the log (a larger --log-spool-size or \
+                 more --log-spool-files would hold them longer)"
+            );
+        }
     }
 }

@@ -157,7 +157,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 fn wire(config: Config) -> Result<Arc<Daemon>, Error> {
     let timeouts = Timeouts { write: config.request_timeout, ..Timeouts::default() };
     let engine = Engine::new(config.docker_socket.clone(), timeouts).map_err(|source| Error::Engine { source })?;
-    let pumps = Pumps::new(records(&config.state_dir, "logs")?);
+    let pumps = Pumps::new(records(&config.state_dir, "logs")?, config.log_format);
     let cni = Cni::new(config.cni.clone(), records(&config.state_dir, "network")?);
     let assigned = cni.clone();
     let index = Index::new(engine.clone(), pumps.clone(), Arc::new(move |id| assigned.addresses(id)));

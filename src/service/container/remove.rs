@@ -1,4 +1,4 @@
-//! RemoveContainer: removes a container, by force if it still runs. The log file is the kubelet's. Unknown ones are a success.
+//! RemoveContainer: removes a container, by force if it still runs, and its log with it. Unknown ones are a success.
 
 use std::time::Duration;
 
@@ -62,6 +62,9 @@ impl Daemon {
             Err(error) => return Err(error.while_doing(doing())),
         }
         self.index.remove(id);
+        if !container.log_path.is_empty() {
+            self.pumps.discard(&container.id, &container.log_path).await;
+        }
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use super::running;
 use crate::cri;
 use crate::error::{Error, Result};
+use crate::log;
 use crate::service::{Daemon, required};
 
 /// Answers ReopenContainerLog.
@@ -14,8 +15,20 @@ pub async fn reopen_container_log(
     let id = required("container_id", &container_id)?;
     daemon.index.synced().await?;
     let container = running(daemon, id)?;
-    let reopened = daemon.pumps.reopen(&container.id).await;
-    reopened
-        .map_err(|error| Error::internal(format!("reopen the log of container {}", container.docker_name), error))?;
-    Ok(cri::ReopenContainerLogResponse {})
+    let refused = |why: &str| Err(Error::FailedPrecondition(format!("container {} {why}", container.docker_name)));
+    if container.log_path.is_empty() {
+        return refused("was created without a log path: it has no log to reopen");
+    }
+    if container.spool_path.is_empty() {
+        return refused(
+            "has another log driver than json-file: docker keeps its lines elsewhere, and no log is written",
+        );
+    }
+    match daemon.pumps.reopen(&container.id).await {
+        Ok(()) => Ok(cri::ReopenContainerLogResponse {}),
+        Err(error @ (log::Error::Linked(_) | log::Error::NotFollowed(_))) => {
+            Err(Error::FailedPrecondition(error.to_string()))
+        }
+        Err(error) => Err(Error::internal(format!("reopen the log of container {}", container.docker_name), error)),
+    }
 }

@@ -1,8 +1,8 @@
 //! StartContainer: starts what CreateContainer made. Two engine calls: start, and an inspect for pid and log.
 //!
-//! Before it answers, the wishes of the container's cgroup are written, its log is followed (the file is there) and the index
-//! has it as running. A container that runs already is a success; one that has ended can't be started again. One that the
-//! Engine can't start has ended: its status tells why.
+//! A container whose log can't be written isn't started. Before it answers, the wishes of the container's cgroup are written,
+//! its log is followed (the file is there) and the index has it as running. A container that runs already is a success; one that
+//! has ended can't be started again. One that the Engine can't start has ended: its status tells why.
 
 use crate::cgroup::Cgroup;
 use crate::cri;
@@ -10,6 +10,7 @@ use crate::engine;
 use crate::engine::model::ContainerInspect;
 use crate::error::{Error, Result};
 use crate::index::model::{Container, State};
+use crate::log::LogPath;
 use crate::service::{Daemon, required};
 
 /// Answers StartContainer.
@@ -30,6 +31,7 @@ pub async fn start_container(
             return Err(Error::FailedPrecondition(format!("container {} has ended already", known.docker_name)));
         }
     }
+    prepare_log(daemon, &known).await?;
     let own = daemon.index.own_write(&known.docker_name);
     let started = daemon.engine.start(known.id.as_str()).await;
     let inspect = daemon.engine.inspect(known.id.as_str(), Daemon::INSPECT_LIMIT).await;
@@ -49,6 +51,20 @@ pub async fn start_container(
     inspect.map_err(failed)?;
     wished?;
     Ok(cri::StartContainerResponse {})
+}
+
+/// A container whose log can't be put into its place is not started: the kubelet shows why, and tries again.
+async fn prepare_log(daemon: &Daemon, container: &Container) -> Result<()> {
+    if container.log_path.is_empty() {
+        return Ok(());
+    }
+    let prepared = match LogPath::from_joined(&container.log_path) {
+        Ok(path) => daemon.pumps.prepare(&path).await,
+        Err(error) => Err(error),
+    };
+    prepared.map_err(|error| {
+        Error::FailedPrecondition(format!("container {} is not started: {error}", container.docker_name))
+    })
 }
 
 /// Writes the wishes and takes the container in. One whose wishes can't be written doesn't stay.

@@ -9,12 +9,9 @@ use std::time::Duration;
 use crate::cgroup;
 use crate::config::RestrictOom;
 use crate::error::{Error, Result};
-use crate::translate::node::{CgroupDriver, LogOptions, Node};
+use crate::translate::node::{CgroupDriver, Node};
 
 use super::Daemon;
-
-/// D8 of the design: at least 64 MiB of a container's output survive while nobody reads it.
-const LOG: LogOptions = LogOptions { max_size_bytes: 16 << 20, max_files: 4 };
 
 /// The score that lower ones are raised to, if any.
 pub(super) fn oom_score_floor(restrict: RestrictOom) -> Option<i64> {
@@ -40,7 +37,7 @@ impl Daemon {
             selinux: info.security_options.iter().any(|option| option.contains("selinux")),
             seccomp: info.security_options.iter().any(|option| option.contains("seccomp")),
             runtimes: info.runtimes.keys().cloned().collect(),
-            log: LOG,
+            log: self.config.log_spool,
         })
     }
 

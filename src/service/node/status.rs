@@ -8,10 +8,12 @@ use serde_json::json;
 
 use crate::cri;
 use crate::error::Result;
+use crate::log::LAG_BOUNDS_MS;
 use crate::service::Daemon;
 use crate::translate::node::Network;
 
-/// Answers Status; `verbose` adds the configuration that kubeadm and the kubelet read (`sandboxImage`) and the index's health.
+/// Answers Status; `verbose` adds the configuration that kubeadm and the kubelet read (`sandboxImage`), the index's
+/// health and what the log pumps have counted.
 pub fn status(daemon: &Daemon, request: cri::StatusRequest) -> Result<cri::StatusResponse> {
     let cri::StatusRequest { verbose } = request;
     let conditions = vec![runtime_ready(daemon), network_ready(daemon)];
@@ -94,7 +96,8 @@ fn info(daemon: &Daemon) -> BTreeMap<String, String> {
         "differencesFound": health.differences,
         "lastFailure": health.failure,
     });
-    [("config", config), ("engine", engine), ("index", index)]
+    let logs = json!({ "sinceStart": daemon.pumps.counts(), "lagBoundsMs": LAG_BOUNDS_MS });
+    [("config", config), ("engine", engine), ("index", index), ("logs", logs)]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_string()))
         .collect()
