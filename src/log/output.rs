@@ -1,7 +1,7 @@
 //! The CRI log file being written, and the comparing of what it holds already.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 use super::error::Error;
@@ -58,11 +58,16 @@ impl Output {
         self.file.sync_data()
     }
 
-    /// What was written after a position was saved, from the files that it names; one that isn't there any more is passed over.
+    /// What was written after a position was saved, from the files that it names; one that isn't there any more is dropped from
+    /// it (the kubelet renames the older file back over it when ReopenContainerLog fails).
     /// None when one is shorter than it was: a power loss has taken its end, and the position says nothing.
-    pub(super) fn since(&self, position: &Position, path: &LogPath) -> Result<Option<Vec<Replay>>, Error> {
+    pub(super) fn since(&self, position: &mut Position, path: &LogPath) -> Result<Option<Vec<Replay>>, Error> {
         let mut replays = Vec::new();
-        for written in &position.outputs {
+        let mut there: Vec<Written> = Vec::new();
+        for written in std::mem::take(&mut position.outputs) {
+            if there.iter().any(|earlier| earlier.file == written.file) {
+                continue;
+            }
             let file =
                 if written.file == self.id { self.duplicate(path).map(Some) } else { path.find_beside(written.file) };
             let Some(file) = file? else { continue };
@@ -70,14 +75,16 @@ impl Output {
                 Some(replay) => replays.push(replay),
                 None => return Ok(None),
             }
+            there.push(written);
         }
+        position.outputs = there;
         Ok(Some(replays))
     }
 
     /// The position before the oldest line, for when nothing is known; what the file holds may be these lines.
     pub(super) fn start_over(&self, path: &LogPath) -> Result<(Position, Vec<Replay>), Error> {
-        let position = Position { spool: None, outputs: vec![Written { file: self.id, length: 0 }] };
-        let replays = self.since(&position, path)?.unwrap_or_default();
+        let mut position = Position { spool: None, outputs: vec![Written { file: self.id, length: 0 }] };
+        let replays = self.since(&mut position, path)?.unwrap_or_default();
         Ok((position, replays))
     }
 
@@ -93,8 +100,8 @@ impl Replay {
         Ok((from <= end).then_some(Replay { file, at: from, end }))
     }
 
-    /// Takes whole lines that are to be in the file; says how many bytes of them are. Fewer than all: it holds no more, and ends
-    /// with a whole line.
+    /// Takes whole lines that are to be in the file; says how many bytes of them are. Fewer than all: it holds no more of them, and
+    /// ends with a whole line, or the next one is further on in it.
     pub(super) fn take(&mut self, lines: &[u8]) -> io::Result<usize> {
         self.end = self.end.min(self.file.metadata()?.len());
         let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
@@ -107,23 +114,38 @@ impl Replay {
         }
         let whole = end_of_lines(&lines[..equal]);
         if equal < held.len() {
-            self.pass_over_foreign()?;
-        } else if whole < equal {
+            self.at -= u64::try_from(equal - whole).unwrap_or_default();
+            let next = lines[whole..].split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+            self.pass_over_foreign(next)?;
+            return Ok(whole);
+        }
+        if whole < equal {
             cut_end(&self.file, equal - whole)?;
         }
         self.at = self.end;
         Ok(whole)
     }
 
-    /// The file holds something else than we would have written: it stays, as a line of its own.
-    fn pass_over_foreign(&mut self) -> io::Result<()> {
-        tracing::warn!(
-            offset = self.at,
-            "the log holds lines that docker's file doesn't; they are kept, and what follows may come twice"
-        );
-        let mut last = [0];
-        self.file.read_exact_at(&mut last, self.end - 1)?;
-        if last == *b"\n" { Ok(()) } else { self.file.write_all(b"\n") }
+    /// The file holds something else than we would have written, as when Docker has removed lines that were read before. It
+    /// stays, and the comparing goes on at the line that comes next; when that isn't there, behind all, which is then a line.
+    fn pass_over_foreign(&mut self, next: &[u8]) -> io::Result<()> {
+        tracing::warn!(offset = self.at, "the log holds lines that docker's file doesn't; they are kept");
+        let mut held = BufReader::new(&self.file);
+        held.seek(SeekFrom::Start(self.at))?;
+        let mut line = Vec::new();
+        while self.at < self.end && held.read_until(b'\n', &mut line)? > 0 {
+            if line == next {
+                return Ok(());
+            }
+            self.at += u64::try_from(line.len()).unwrap_or_default();
+            match line.ends_with(b"\n") {
+                true => line.clear(),
+                false if next.starts_with(&line) => return cut_end(&self.file, line.len()),
+                false => return (&self.file).write_all(b"\n"),
+            }
+        }
+        self.at = self.end;
+        Ok(())
     }
 
     /// Everything has been compared.
@@ -165,7 +187,10 @@ mod tests {
         let mut output = Output::open(&path).unwrap();
         let mut replay = Replay::new(path.open().unwrap(), from).unwrap().unwrap();
         for batch in batches {
-            let taken = if replay.is_done() { 0 } else { replay.take(batch.as_bytes()).unwrap() };
+            let mut taken = 0;
+            while !replay.is_done() && taken < batch.len() {
+                taken += replay.take(&batch.as_bytes()[taken..]).unwrap();
+            }
             assert_eq!(output.append(&batch.as_bytes()[taken..]).1.map_err(|error| error.to_string()), Ok(()));
         }
     }
@@ -184,6 +209,19 @@ mod tests {
         fs::write(temp.path().join("0.log"), "one\nother").unwrap();
         resume(&temp, 0, &["one\ntwo\n"]);
         assert_eq!(content(&temp), "one\nother\ntwo\n");
+    }
+
+    #[test]
+    fn after_lines_that_docker_no_longer_has_the_rest_is_compared() {
+        let temp = Temp::new();
+        fs::write(temp.path().join("0.log"), "one\ntwo\nthree\nfour\nfi").unwrap();
+        resume(&temp, 0, &["three\nfour\n", "five\n"]);
+        assert_eq!(content(&temp), "one\ntwo\nthree\nfour\nfive\n");
+        resume(&temp, 0, &["two\nfour\n", "five\nsix\n"]);
+        assert_eq!(content(&temp), "one\ntwo\nthree\nfour\nfive\nsix\n");
+        fs::write(temp.path().join("0.log"), "one\ntwo\nthr").unwrap();
+        resume(&temp, 0, &["three\n"]);
+        assert_eq!(content(&temp), "one\ntwo\nthree\n");
     }
 
     #[test]

@@ -552,6 +552,42 @@ async fn a_spool_that_overran_is_a_gap_and_never_silent() {
 }
 
 #[tokio::test]
+async fn a_gap_doubles_no_line_that_was_written_after_the_last_save() {
+    let mut node = Node::follow(2).await;
+    node.docker.lines(0, 5);
+    node.kubelet.wait_for(&counted_cri(0, 5)).await;
+    node.crash().await;
+    node.docker.rotate();
+    node.docker.lines(5, 10);
+    node.docker.rotate();
+    node.docker.lines(10, 15);
+    // the process had written these, and died before it saved its position
+    let mut log = OpenOptions::new().append(true).open(node.kubelet.log()).unwrap();
+    log.write_all(counted_cri(5, 12).as_bytes()).unwrap();
+    node.follow_again().await;
+    node.kubelet.wait_for(&counted_cri(0, 15)).await;
+}
+
+#[tokio::test]
+async fn a_rotation_that_the_kubelet_takes_back_after_a_crash_loses_nothing() {
+    let mut node = Node::follow(3).await;
+    for round in 0..4 {
+        node.docker.lines(round * 10, round * 10 + 5);
+        node.kubelet.wait_for(&counted_cri(0, round * 10 + 5)).await;
+        let old = node.kubelet.old(0);
+        fs::rename(node.kubelet.log(), &old).unwrap();
+        node.pumps.reopen(&id()).await.unwrap();
+        node.crash().await;
+        node.docker.lines(round * 10 + 5, round * 10 + 10);
+        // ReopenContainerLog has failed, by what the kubelet knows
+        fs::rename(&old, node.kubelet.log()).unwrap();
+        node.follow_again().await;
+    }
+    assert_eq!(node.drain().await, Drained::Done);
+    assert_eq!(node.kubelet.content(), counted_cri(0, 40));
+}
+
+#[tokio::test]
 async fn a_late_drain_is_counted() {
     let node = Node::new(3);
     fs::remove_file(&node.docker.path).unwrap();

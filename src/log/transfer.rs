@@ -69,15 +69,16 @@ impl Transfer {
         counters: Arc<Counters>,
     ) -> Result<Self, Error> {
         let output = Output::open(&path)?;
-        let known: Option<Position> = records.load(id.as_str()).unwrap_or_else(|error| {
+        let mut known: Option<Position> = records.load(id.as_str()).unwrap_or_else(|error| {
             tracing::warn!(container = %id, %error, "the log's position can't be read; the log is compared from its start");
             None
         });
-        let since = match &known {
+        let saved = known.clone();
+        let since = match &mut known {
             Some(position) => output.since(position, &path)?,
             None => None,
         };
-        let is_saved = since.is_some();
+        let is_saved = since.is_some() && known == saved;
         let (position, replays) = match (known, since) {
             (Some(position), Some(replays)) => (position, replays),
             _ => output.start_over(&path)?,
@@ -211,10 +212,11 @@ impl Transfer {
         while let Some(replay) = self.replays.front_mut() {
             let held = replay.take(&self.out)?;
             self.out.drain(..held);
-            if !replay.is_done() {
+            if replay.is_done() {
+                self.replays.pop_front();
+            } else if self.out.is_empty() {
                 break;
             }
-            self.replays.pop_front();
         }
         Ok(())
     }

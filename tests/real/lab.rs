@@ -42,22 +42,22 @@ impl Lab {
         let make = || {
             let engine = Engine::start(Options::default());
             images::load_all(&engine.docker);
-            Arc::new(Lab { shim: ready_shim(&engine.socket()), proxy: None, engine })
+            Arc::new(Lab { shim: ready_shim(&engine.socket(), &[]), proxy: None, engine })
         };
         SHARED.get_or_init(make).clone()
     }
 
-    fn own(options: Options) -> Arc<Lab> {
+    fn own(options: Options, flags: &[&str]) -> Arc<Lab> {
         let engine = Engine::start(options);
         images::load_all(&engine.docker);
         let proxy = Proxy::start(&engine.socket());
-        Arc::new(Lab { shim: ready_shim(proxy.socket()), proxy: Some(proxy), engine })
+        Arc::new(Lab { shim: ready_shim(proxy.socket(), flags), proxy: Some(proxy), engine })
     }
 }
 
 /// A dockershim that has seen its engine: the kubelet waits for it too.
-fn ready_shim(engine: &Path) -> Shim {
-    let shim = Shim::start(engine);
+fn ready_shim(engine: &Path, flags: &[&str]) -> Shim {
+    let shim = Shim::start_with(engine, &[&["--network-plugin=bridge"], flags].concat());
     let _clients_need_it = RUNTIME.enter();
     RUNTIME.block_on(runtime_ready(&shim.cri(), true));
     shim
@@ -80,6 +80,8 @@ pub(crate) enum Stage {
     Shared,
     /// On an engine of its own, which it may stop, fill and count.
     Own(Options),
+    /// The same, with a dockershim that has these flags too.
+    With(&'static [&'static str]),
 }
 
 /// A test.
@@ -90,7 +92,8 @@ pub(crate) fn trial<F: Future<Output = ()> + Send + 'static>(
 ) -> Trial {
     Trial::test(name, move || match stage {
         Stage::Shared => run(Lab::shared(), LIMIT, test),
-        Stage::Own(options) => run(Lab::own(options), OWN_LIMIT, test),
+        Stage::Own(options) => run(Lab::own(options, &[]), OWN_LIMIT, test),
+        Stage::With(flags) => run(Lab::own(Options::default(), flags), OWN_LIMIT, test),
     })
 }
 

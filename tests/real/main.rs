@@ -10,6 +10,8 @@
 //! - `container`  containers: life, exit codes and reasons, users, names held by others
 //! - `stop`       grace periods, ends in parallel, a shorter grace that overtakes a longer one
 //! - `logs`       CRI log files: format, partial lines, reopening
+//! - `log_places` where logs can't be written, links, other log drivers, removal
+//! - `pump`       logs under SIGKILL, rotation and bursts: every line once
 //! - `exec`       ExecSync: output, exit codes, timeout, limits
 //! - `resources`  limits, updates, statistics, what the kubelet sends on cgroup v2, oom_score_adj
 //! - `security`   what a security context asks for, held against the container
@@ -32,9 +34,11 @@ mod crash;
 mod exec;
 mod images;
 mod lab;
+mod log_places;
 mod logs;
 mod network;
 mod pod;
+mod pump;
 mod refusals;
 mod resources;
 mod security;
@@ -58,6 +62,8 @@ fn main() -> ExitCode {
         container::trials(),
         stop::trials(),
         logs::trials(),
+        log_places::trials(),
+        pump::trials(),
         exec::trials(),
         resources::trials(),
         security::trials(),

@@ -21,12 +21,7 @@ pub(crate) struct Shim {
 }
 
 impl Shim {
-    /// Starts one in front of an engine's socket, with pods on the engine's bridge, and waits until its socket answers.
-    pub(crate) fn start(engine: &Path) -> Shim {
-        Shim::start_with(engine, &["--network-plugin=bridge"])
-    }
-
-    /// The same with flags of the test's choice.
+    /// Starts one in front of an engine's socket, with flags of the test's choice, and waits until its socket answers.
     pub(crate) fn start_with(engine: &Path, flags: &[&str]) -> Shim {
         let dir = workspace::new_dir("s");
         let mut arguments = vec![
@@ -45,17 +40,21 @@ impl Shim {
 
     /// Starts it with the same socket and state, after `kill` or `stop`.
     pub(crate) fn start_again(&self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
-        let mut command = Command::new(PROGRAM);
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let mut child = command.spawn().unwrap();
+        self.spawn();
         wait_for("dockershim takes connections", Duration::from_secs(20), || {
-            if let Some(status) = child.try_wait().unwrap() {
+            if let Some(status) = self.child.lock().unwrap().as_mut().unwrap().try_wait().unwrap() {
                 panic!("dockershim ended with {status}:\n{}", self.log(20));
             }
             std::os::unix::net::UnixStream::connect(self.socket()).ok()
         });
-        *self.child.lock().unwrap() = Some(child);
+    }
+
+    /// The same, and doesn't wait for anything.
+    pub(crate) fn spawn(&self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        *self.child.lock().unwrap() = Some(command.spawn().unwrap());
     }
 
     /// SIGKILL: it can't do anything about it.
