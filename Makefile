@@ -3,10 +3,10 @@
 # cargo-nextest where it is installed: it runs tests apart and in parallel, and ends what hangs
 RUN_TESTS := $(if $(shell command -v cargo-nextest),cargo nextest run,cargo test)
 
-.PHONY: help build check tools unit scripted real test bench demo ci
+.PHONY: help build check tools unit scripted real test bench fuzz-check fuzz demo ci
 
 help:     ## this list
-	@sed -n 's/^\([a-z]*\): *[a-z ]*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\): *[a-z -]*## /\1\t/p' Makefile | expand -t 12
 build:    ## the program, as it is shipped: target/release/dockershim
 	cargo build --release --locked
 check:    ## format, lints, documentation
@@ -22,6 +22,11 @@ real:     ## the server before a real Engine of its own (root)
 test:     tools check unit scripted real ## everything that can fail
 bench:    ## how fast it is, beside the raw Engine
 	cargo bench --locked --bench cri
+	cargo bench --locked --bench log
+fuzz-check: ## the fuzz targets, as far as they compile
+	cargo check --locked --manifest-path fuzz/Cargo.toml
+fuzz:     ## each fuzz target for a minute (cargo-fuzz, and a nightly toolchain)
+	for target in log_line log_pump; do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
 demo:     ## a first pod, on this machine's Docker
 	scripts/demo.sh
-ci:       test demo ## what CI runs: the tests, and a first pod
+ci:       test fuzz-check demo ## what CI runs: the tests, the fuzz targets as far as they compile, and a first pod
