@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod exec;
 pub mod feature;
+mod hijack;
 mod image;
 pub mod model;
 mod output;
@@ -25,6 +26,8 @@ use serde::de::DeserializeOwned;
 
 pub use error::Error;
 pub use event::Events;
+pub use exec::ExecOptions;
+pub use hijack::{Hijacked, Input};
 pub use image::{Credentials, PullProgress};
 pub use output::{Output, Stream};
 

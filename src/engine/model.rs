@@ -132,6 +132,9 @@ pub struct ContainerConfig {
     /// Has a standard input.
     #[serde(deserialize_with = "nullable")]
     pub open_stdin: bool,
+    /// Its standard input ends with the first client's.
+    #[serde(deserialize_with = "nullable")]
+    pub stdin_once: bool,
     /// Signal that `stop` sends first (`SIGTERM` when empty).
     #[serde(deserialize_with = "nullable")]
     pub stop_signal: String,

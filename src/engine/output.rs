@@ -1,9 +1,9 @@
-//! The multiplexed output stream of attach and exec without a terminal: frames of an 8-byte head
-//! (stream, three zeros, big-endian length) and their payload. See the Engine API, `POST /containers/{id}/attach`.
+//! The output of attach and exec: raw bytes with a terminal, and without one frames of an 8-byte head (stream, three zeros,
+//! big-endian length) and their payload. See the Engine API, `POST /containers/{id}/attach`.
 
 use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::OwnedReadHalf;
 
 use super::Error;
 
@@ -15,6 +15,18 @@ pub enum Stream {
     /// Standard error.
     Stderr,
 }
+
+/// How the outputs share the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is only one.
+    Raw,
+    /// In frames.
+    Multiplexed,
+}
+
+/// Room for one read; the Engine writes frames of up to 32 KiB.
+const READ_BYTES: usize = 64 << 10;
 
 /// Splits the byte stream into chunks; pure, so that any cut of the input gives the same result.
 #[derive(Default)]
@@ -57,19 +69,21 @@ impl Frames {
 
 /// A process's output as it comes.
 pub struct Output {
-    body: Incoming,
+    stream: OwnedReadHalf,
+    framing: Framing,
     frames: Frames,
 }
 
 impl Output {
-    pub(super) fn new(body: Incoming) -> Self {
-        Output { body, frames: Frames::default() }
+    /// `read` is what has been read already.
+    pub(super) fn new(stream: OwnedReadHalf, read: BytesMut, framing: Framing) -> Self {
+        Output { stream, framing, frames: Frames { buffer: read, current: None } }
     }
 
     /// The next chunk; None at the end. Safe to drop while waiting.
     pub async fn next(&mut self) -> Result<Option<(Stream, Bytes)>, Error> {
         loop {
-            match self.frames.next() {
+            match self.split() {
                 Ok(Some(chunk)) => return Ok(Some(chunk)),
                 Ok(None) => {}
                 Err(byte) => {
@@ -77,11 +91,19 @@ impl Output {
                     return Err(Error::Unreadable { call: "exec output", reason });
                 }
             }
-            let Some(frame) = self.body.frame().await else { return Ok(None) };
-            let frame = frame.map_err(|error| Error::Unreachable { source: Box::new(error) })?;
-            if let Some(data) = frame.data_ref() {
-                self.frames.buffer.extend_from_slice(data);
+            self.frames.buffer.reserve(READ_BYTES);
+            let read = self.stream.read_buf(&mut self.frames.buffer).await;
+            if read.map_err(|error| Error::Unreachable { source: Box::new(error) })? == 0 {
+                return Ok(None);
             }
+        }
+    }
+
+    fn split(&mut self) -> Result<Option<(Stream, Bytes)>, u8> {
+        match self.framing {
+            Framing::Multiplexed => self.frames.next(),
+            Framing::Raw if self.frames.buffer.is_empty() => Ok(None),
+            Framing::Raw => Ok(Some((Stream::Stdout, self.frames.buffer.split().freeze()))),
         }
     }
 }

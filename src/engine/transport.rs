@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
@@ -32,6 +32,7 @@ const IDLE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(super) struct Transport {
     client: Client<UnixConnector, Body>,
+    socket: Arc<PathBuf>,
     /// Minor part of the pinned API version; 0 while none is agreed.
     minor: Arc<AtomicU16>,
 }
@@ -39,12 +40,13 @@ pub(super) struct Transport {
 impl Transport {
     /// A pool of connections to the socket at `path`; connects when first used.
     pub(super) fn new(path: PathBuf) -> Self {
+        let socket = Arc::new(path);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(16)
-            .build(UnixConnector { path: Arc::new(path) });
-        Transport { client, minor: Arc::default() }
+            .build(UnixConnector { path: socket.clone() });
+        Transport { client, socket, minor: Arc::default() }
     }
 
     /// Pins the version that all further requests carry.
@@ -67,6 +69,22 @@ impl Transport {
     ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
         *request.uri_mut() = self.versioned(request.uri());
         self.client.request(request).await
+    }
+
+    /// Sends a request on a connection of its own, which the answer may take over (see `hijack.rs`).
+    pub(super) async fn send_alone(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
+        // nothing but path and query: there is no proxy on the way
+        let versioned = self.versioned(request.uri());
+        *request.uri_mut() = Uri::from(versioned.path_and_query().cloned().ok_or("a request without a path")?);
+        request.headers_mut().insert(header::HOST, HeaderValue::from_static("engine"));
+        let stream = UnixStream::connect(self.socket.as_path()).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        // its end is seen by whoever reads the answer
+        tokio::spawn(connection.with_upgrades());
+        Ok(sender.send_request(request).await?)
     }
 
     /// `/containers/json?all=1` → `http://engine/v1.41/containers/json?all=1`.

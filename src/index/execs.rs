@@ -2,20 +2,61 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
+use super::Index;
+use crate::engine;
 use crate::id::ExecId;
 
-/// Those who wait for an exec to end. Cheap to clone.
+/// How long the event is trusted to come before the Engine is asked.
+const BACKSTOP: Duration = Duration::from_secs(2);
+/// How long it may lag behind the end of the output.
+const LAG: Duration = Duration::from_millis(100);
+
+/// The exit code to come: by event, and from the Engine when none comes.
+pub struct ExecExit {
+    index: Index,
+    exec: ExecId,
+    told: oneshot::Receiver<i32>,
+    patience: Duration,
+}
+
+impl ExecExit {
+    /// The process's output has ended: the event must be near, and a command that could not be run has none.
+    pub fn is_near(&mut self) {
+        self.patience = LAG;
+    }
+
+    /// Waits for it. Safe to drop while waiting.
+    pub async fn code(&mut self) -> Result<i32, engine::Error> {
+        loop {
+            match timeout(self.patience, &mut self.told).await {
+                Ok(Ok(code)) => return Ok(code),
+                // the event stream broke: the next one may tell
+                Ok(Err(_)) => self.told = self.index.inner.execs.expect(&self.exec),
+                Err(_) => {}
+            }
+            let inspect = self.index.inner.engine.inspect_exec(&self.exec).await?;
+            match inspect.exit_code {
+                Some(code) if !inspect.running => return Ok(code),
+                _ => self.patience = BACKSTOP,
+            }
+        }
+    }
+}
+
+/// Those who wait for an exec to end.
 #[derive(Clone, Default)]
-pub struct ExecExits {
+pub(super) struct ExecExits {
     waiting: Arc<Mutex<HashMap<ExecId, oneshot::Sender<i32>>>>,
 }
 
 impl ExecExits {
     /// Registers interest in an exec; to be called before it is started. The receiver fails if the event stream breaks.
-    pub fn expect(&self, exec: &ExecId) -> oneshot::Receiver<i32> {
+    fn expect(&self, exec: &ExecId) -> oneshot::Receiver<i32> {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|_, sender| !sender.is_closed());
@@ -34,5 +75,13 @@ impl ExecExits {
     /// The event stream broke: everybody must look for himself.
     pub(super) fn forget_all(&self) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Index {
+    /// The exit code that an exec will have; to be asked for before it is started.
+    pub fn exec_exit(&self, exec: &ExecId) -> ExecExit {
+        let told = self.inner.execs.expect(exec);
+        ExecExit { index: self.clone(), exec: exec.clone(), told, patience: BACKSTOP }
     }
 }

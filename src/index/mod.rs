@@ -32,7 +32,8 @@ use crate::error::{Error, Result};
 use crate::id::SandboxId;
 use crate::log::Pumps;
 
-pub use execs::ExecExits;
+pub use execs::ExecExit;
+use execs::ExecExits;
 pub use health::Health;
 pub use images::Images;
 pub use table::Table;
@@ -146,11 +147,6 @@ impl Index {
     /// The image cache.
     pub fn images(&self) -> &Images {
         &self.inner.images
-    }
-
-    /// Exits of exec processes.
-    pub fn execs(&self) -> &ExecExits {
-        &self.inner.execs
     }
 
     /// What the engine said of itself when it was last reached.

@@ -12,25 +12,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::sync::oneshot::Receiver;
 use tokio::time::timeout;
 
 use super::running;
 use crate::cri;
-use crate::engine::{self, Output, Stream};
+use crate::engine::{self, ExecOptions, Output, Stream};
 use crate::error::{Error, Result};
 use crate::id::ExecId;
+use crate::index::ExecExit;
 use crate::service::{Daemon, required};
 
 /// Of each stream; the rest is read and dropped.
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
 /// How long what the process has left in the pipes may take to be read once it has ended: whoever else holds them may go on.
 const LINGER: Duration = Duration::from_millis(250);
-/// How long the exit's event may lag behind the end of the output before the Engine is asked.
-const EXIT_LAG: Duration = Duration::from_millis(100);
-/// How long an event is trusted to come before the Engine is asked.
-const BACKSTOP: Duration = Duration::from_secs(2);
-
 /// Answers ExecSync. A timeout of 0 s is none.
 pub async fn exec_sync(daemon: &Daemon, request: cri::ExecSyncRequest) -> Result<cri::ExecSyncResponse> {
     let cri::ExecSyncRequest { container_id, cmd, timeout: timeout_s } = request;
@@ -43,7 +38,8 @@ pub async fn exec_sync(daemon: &Daemon, request: cri::ExecSyncRequest) -> Result
     daemon.index.synced().await?;
     let container = running(daemon, id)?;
     let doing = || format!("exec in container {}", container.docker_name);
-    let exec = match daemon.engine.create_exec(container.id.as_str(), &cmd).await {
+    let options = ExecOptions { command: &cmd, tty: false, stdin: false, stdout: true, stderr: true };
+    let exec = match daemon.engine.create_exec(container.id.as_str(), options).await {
         Err(error) if error.is_not_found() => return Err(Error::no_container(id)),
         created => created.map_err(|error| error.while_doing(doing()))?,
     };
@@ -66,46 +62,17 @@ pub async fn exec_sync(daemon: &Daemon, request: cri::ExecSyncRequest) -> Result
 /// Starts the process and stays with it to its end.
 async fn run(daemon: &Daemon, exec: &ExecId, doing: String) -> Result<cri::ExecSyncResponse> {
     let failed = |error: engine::Error| error.while_doing(doing.clone());
-    let mut exit = Exit { daemon, exec, told: daemon.index.execs().expect(exec), patience: BACKSTOP };
-    let mut output = daemon.engine.start_exec(exec).await.map_err(failed)?;
+    let mut exit = daemon.index.exec_exit(exec);
+    let mut streams = daemon.engine.start_exec(exec, false).await.map_err(failed)?;
     let mut collected = Collected::default();
-    let exit_code = match collected.until_end(&mut output, &mut exit).await.map_err(failed)? {
+    let exit_code = match collected.until_end(&mut streams.output, &mut exit).await.map_err(failed)? {
         Some(code) => code,
         None => {
-            // the event may lag a little behind; a command that could not be run has none
-            exit.patience = EXIT_LAG;
+            exit.is_near();
             exit.code().await.map_err(failed)?
         }
     };
     Ok(cri::ExecSyncResponse { stdout: collected.stdout, stderr: collected.stderr, exit_code })
-}
-
-/// The exit code to come: by event, and from the Engine when none comes.
-struct Exit<'a> {
-    daemon: &'a Daemon,
-    exec: &'a ExecId,
-    told: Receiver<i32>,
-    /// How long the event is waited for before the Engine is asked.
-    patience: Duration,
-}
-
-impl Exit<'_> {
-    /// Waits for it. Safe to drop while waiting.
-    async fn code(&mut self) -> Result<i32, engine::Error> {
-        loop {
-            match timeout(self.patience, &mut self.told).await {
-                Ok(Ok(code)) => return Ok(code),
-                // the event stream broke: the next one may tell
-                Ok(Err(_)) => self.told = self.daemon.index.execs().expect(self.exec),
-                Err(_) => {}
-            }
-            let inspect = self.daemon.engine.inspect_exec(self.exec).await?;
-            match inspect.exit_code {
-                Some(code) if !inspect.running => return Ok(code),
-                _ => self.patience = BACKSTOP,
-            }
-        }
-    }
 }
 
 /// Output so far.
@@ -117,7 +84,7 @@ struct Collected {
 
 impl Collected {
     /// Reads until the output ends (None) or the process has and what it left is read (its exit code).
-    async fn until_end(&mut self, output: &mut Output, exit: &mut Exit<'_>) -> Result<Option<i32>, engine::Error> {
+    async fn until_end(&mut self, output: &mut Output, exit: &mut ExecExit) -> Result<Option<i32>, engine::Error> {
         let code = loop {
             tokio::select! {
                 chunk = output.next() => match chunk? {

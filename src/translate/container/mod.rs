@@ -269,6 +269,7 @@ pub fn as_created(id: &str, create: &Create, image: &ImageFacts) -> ContainerIns
             user: body.user.clone().unwrap_or_default(),
             tty: body.tty.unwrap_or_default(),
             open_stdin: body.open_stdin.unwrap_or_default(),
+            stdin_once: body.stdin_once.unwrap_or_default(),
             stop_signal: body.stop_signal.clone().unwrap_or_else(|| image.stop_signal.clone()),
         },
         mounts: host.mounts.iter().flatten().map(bind).collect(),
