@@ -14,4 +14,5 @@ pub mod pause;
 pub mod record;
 pub mod server;
 pub mod service;
+pub mod stream;
 pub mod translate;

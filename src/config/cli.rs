@@ -72,6 +72,12 @@ pub struct Flags {
     /// Address of the server of exec, attach and port-forward
     #[arg(long = "streaming-bind-addr", value_name = "HOST[:PORT]", default_value = "127.0.0.1")]
     pub streaming_bind_addr: String,
+    /// A stream on which nothing moves for so long is closed
+    #[arg(long = "streaming-idle-timeout", value_name = "DURATION", default_value = "4h0m0s")]
+    pub streaming_idle_timeout: String,
+    /// A client of exec or attach opens all its streams within this
+    #[arg(long = "streaming-creation-timeout", value_name = "DURATION", default_value = "30s")]
+    pub streaming_creation_timeout: String,
     /// error, warn, info, debug or trace
     #[arg(long = "log-level", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::log::Format;
+use crate::stream::Limits;
 use crate::translate::node::{LogOptions, Network};
 use cli::Flags;
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where streams are served.
     pub streaming: SocketAddr,
+    /// How long streams may rest.
+    pub stream_limits: Limits,
     /// Of our own log.
     pub log_level: tracing::Level,
     /// What container logs are.
@@ -93,6 +96,10 @@ impl Config {
             cni: CniDirs { conf: flags.cni_conf_dir, bin: flags.cni_bin_dir, cache: flags.cni_cache_dir },
             state_dir: flags.root_directory,
             streaming: address(&flags.streaming_bind_addr)?,
+            stream_limits: Limits {
+                idle: some_time("streaming-idle-timeout", &flags.streaming_idle_timeout)?,
+                creation: some_time("streaming-creation-timeout", &flags.streaming_creation_timeout)?,
+            },
             log_level: level(&flags.log_level)?,
             log_format: format(&flags.log_format)?,
             log_spool: LogOptions {
@@ -126,6 +133,14 @@ fn network(text: &str) -> Result<Network, Error> {
 
 fn time(flag: &'static str, text: &str) -> Result<Duration, Error> {
     duration::parse(text).map_err(|reason| Error { flag, reason })
+}
+
+/// A time that can't be none.
+fn some_time(flag: &'static str, text: &str) -> Result<Duration, Error> {
+    match time(flag, text)? {
+        Duration::ZERO => Err(Error { flag, reason: "0 would close every stream at once".to_owned() }),
+        some => Ok(some),
+    }
 }
 
 /// `127.0.0.1:10010`, or an address alone for any free port.
@@ -207,6 +222,8 @@ mod tests {
         assert_eq!(config.network, Network::Cni);
         assert_eq!(config.sandbox_image, None);
         assert!(config.streaming.ip().is_loopback());
+        assert_eq!(config.stream_limits.idle, Duration::from_secs(4 * 60 * 60));
+        assert_eq!(config.stream_limits.creation, Duration::from_secs(30));
         assert_eq!(config.request_timeout, Duration::from_secs(119));
         assert_eq!(config.pull_progress_deadline, Some(Duration::from_secs(60)));
         assert_eq!(config.log_format, Format::Cri);
@@ -241,6 +258,8 @@ mod tests {
             ("--log-level=loud", "log-level"),
             ("--runtime-request-timeout=soon", "runtime-request-timeout"),
             ("--streaming-bind-addr=nowhere", "streaming-bind-addr"),
+            ("--streaming-idle-timeout=0", "streaming-idle-timeout"),
+            ("--streaming-creation-timeout=-1s", "streaming-creation-timeout"),
             ("--restrict-oom-score-adj=maybe", "restrict-oom-score-adj"),
             ("--log-format=json", "log-format"),
             ("--log-spool-size=large", "log-spool-size"),

@@ -17,12 +17,13 @@ mod status;
 mod tests;
 mod trace;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::select_all;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 use tonic::transport::Server;
 
@@ -36,6 +37,7 @@ use crate::log::Pumps;
 use crate::record::{self, Records};
 use crate::service::Daemon;
 use crate::service::leftovers::Leftovers;
+use crate::stream::Streams;
 
 pub use status::in_one_line;
 
@@ -106,6 +108,16 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The address of streams can't be listened on.
+    #[error(
+        "listen on {address} for exec, attach and port-forward: {source}; choose another with --streaming-bind-addr"
+    )]
+    BindStreams {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The engine's client can't be made.
     #[error("set up the client of the docker engine: {source}")]
     Engine {
@@ -138,30 +150,50 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         files.push(file);
         listeners.push(listener);
     }
+    let (address, stream_listener) = bind_streams(config.streaming).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         endpoints = ?config.endpoints,
         docker = ?config.docker_socket,
         state = ?config.state_dir,
+        streams = %address,
         "serving"
     );
-    let daemon = wire(config)?;
+    let daemon = wire(config, address)?;
     tokio::spawn(Leftovers::note(&daemon).clear());
     let feed = tokio::spawn(daemon.index.clone().run());
-    let served = serve(Service { daemon }, listeners, shutdown).await;
+    let (stop_streams, streams_stopped) = oneshot::channel::<()>();
+    // an error is a dropped sender, which means the same
+    let stopping = async { drop(streams_stopped.await) };
+    let streams = tokio::spawn(daemon.streams.clone().serve(stream_listener, stopping));
+    let served = serve(Service { daemon }, listeners, async {
+        shutdown.await;
+        drop(stop_streams);
+    })
+    .await;
+    // it has been told to stop and gives streams less time than RPCs have had
+    let _ = streams.await;
     feed.abort();
     served
 }
 
+/// Where streams are served, with the port that was found free.
+async fn bind_streams(address: SocketAddr) -> Result<(SocketAddr, TcpListener), Error> {
+    let failed = |source| Error::BindStreams { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    Ok((listener.local_addr().map_err(failed)?, listener))
+}
+
 /// Puts the daemon together; nothing is sent to the engine yet.
-fn wire(config: Config) -> Result<Arc<Daemon>, Error> {
+fn wire(config: Config, streaming: SocketAddr) -> Result<Arc<Daemon>, Error> {
     let timeouts = Timeouts { write: config.request_timeout, ..Timeouts::default() };
     let engine = Engine::new(config.docker_socket.clone(), timeouts).map_err(|source| Error::Engine { source })?;
     let pumps = Pumps::new(records(&config.state_dir, "logs")?, config.log_format);
     let cni = Cni::new(config.cni.clone(), records(&config.state_dir, "network")?);
     let assigned = cni.clone();
     let index = Index::new(engine.clone(), pumps.clone(), Arc::new(move |id| assigned.addresses(id)));
-    Ok(Daemon::new(config, engine, index, pumps, cni))
+    let streams = Streams::new(streaming, config.stream_limits, engine.clone(), index.clone());
+    Ok(Daemon::new(config, engine, index, pumps, cni, streams))
 }
 
 fn records(state_dir: &Path, name: &str) -> Result<Records, Error> {

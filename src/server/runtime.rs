@@ -139,16 +139,16 @@ impl RuntimeService for Service {
         answer("ExecSync", detached(verb)).await
     }
 
-    async fn exec(&self, _: Request<cri::ExecRequest>) -> Reply<cri::ExecResponse> {
-        unimplemented("Exec").await
+    async fn exec(&self, request: Request<cri::ExecRequest>) -> Reply<cri::ExecResponse> {
+        answer("Exec", container::exec(&self.daemon, request.into_inner())).await
     }
 
-    async fn attach(&self, _: Request<cri::AttachRequest>) -> Reply<cri::AttachResponse> {
-        unimplemented("Attach").await
+    async fn attach(&self, request: Request<cri::AttachRequest>) -> Reply<cri::AttachResponse> {
+        answer("Attach", container::attach(&self.daemon, request.into_inner())).await
     }
 
-    async fn port_forward(&self, _: Request<cri::PortForwardRequest>) -> Reply<cri::PortForwardResponse> {
-        unimplemented("PortForward").await
+    async fn port_forward(&self, request: Request<cri::PortForwardRequest>) -> Reply<cri::PortForwardResponse> {
+        answer("PortForward", sandbox::port_forward(&self.daemon, request.into_inner())).await
     }
 
     async fn container_stats(

@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::log::Pumps;
+use crate::stream::Streams;
 use locks::Locks;
 
 /// What the verbs work with: handles only.
@@ -36,6 +37,8 @@ pub struct Daemon {
     pub pumps: Pumps,
     /// Pod networks.
     pub cni: Cni,
+    /// Exec, attach and port-forward.
+    pub streams: Streams,
     /// One lock per Docker name: a sandbox's for Run, Stop, Remove and creates in it, a container's for Start, Update, Remove.
     locks: Locks,
     /// Cgroups of running containers.
@@ -46,7 +49,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Puts the handles together.
-    pub fn new(config: Config, engine: Engine, index: Index, pumps: Pumps, cni: Cni) -> Arc<Self> {
+    pub fn new(config: Config, engine: Engine, index: Index, pumps: Pumps, cni: Cni, streams: Streams) -> Arc<Self> {
         let oom_score_floor = node::oom_score_floor(config.restrict_oom);
         Arc::new(Daemon {
             config,
@@ -54,6 +57,7 @@ impl Daemon {
             index,
             pumps,
             cni,
+            streams,
             locks: Locks::default(),
             cgroups: stats::Cgroups::default(),
             oom_score_floor,

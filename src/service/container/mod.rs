@@ -1,6 +1,8 @@
 //! Verbs about containers.
 
+mod attach;
 mod create;
+mod exec;
 mod exec_sync;
 mod list;
 mod remove;
@@ -9,7 +11,9 @@ mod start;
 mod stop;
 mod update;
 
+pub use attach::attach;
 pub use create::create_container;
+pub use exec::exec;
 pub use exec_sync::exec_sync;
 pub use list::{container_status, list_containers};
 pub use remove::remove_container;
@@ -23,6 +27,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::index::model::{Container, State};
 use crate::service::Daemon;
+use crate::stream::Wants;
 
 /// A container that must be running for what is asked.
 fn running(daemon: &Daemon, id: &str) -> Result<Arc<Container>> {
@@ -31,4 +36,12 @@ fn running(daemon: &Daemon, id: &str) -> Result<Arc<Container>> {
         return Ok(container);
     }
     Err(Error::FailedPrecondition(format!("container {} is not running", container.docker_name)))
+}
+
+/// What a client wants of exec or attach must be something.
+fn wants(wants: Wants) -> Result<Wants> {
+    if wants.stdin || wants.stdout || wants.stderr {
+        return Ok(wants);
+    }
+    Err(Error::invalid("stdin", "at least one of stdin, stdout and stderr must be asked for"))
 }

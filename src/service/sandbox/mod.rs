@@ -2,11 +2,13 @@
 
 mod list;
 mod pause_image;
+mod port_forward;
 mod remove;
 mod run;
 mod stop;
 
 pub use list::{list_pod_sandbox, pod_sandbox_status};
+pub use port_forward::port_forward;
 pub use remove::remove_pod_sandbox;
 pub use run::run_pod_sandbox;
 pub use stop::stop_pod_sandbox;
