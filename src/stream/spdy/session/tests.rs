@@ -1,5 +1,6 @@
 //! Sessions against a peer in this process, over a pipe or a socket.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 
 use tokio::io::{DuplexStream, ReadHalf, WriteHalf, duplex, split};
@@ -332,4 +333,68 @@ async fn ten_thousand_streams_leave_nothing_behind() {
     assert_eq!(refused, 0);
     sleep(Duration::from_millis(50)).await;
     assert_eq!(shared.mux().streams(), 0);
+}
+
+/// Frames that were recorded, or are to be compared with them.
+async fn frames(wire: impl AsyncRead + Unpin) -> Vec<Frame> {
+    let (mut from, mut frames) = (FromServer::new(wire), Vec::new());
+    while let Some(frame) = from.next().await {
+        frames.push(frame);
+    }
+    frames
+}
+
+/// What each stream was sent, and whether it was ended.
+fn data_by_stream(frames: &[Frame]) -> BTreeMap<u32, (Vec<u8>, bool)> {
+    let mut streams: BTreeMap<u32, (Vec<u8>, bool)> = BTreeMap::new();
+    for frame in frames {
+        if let Frame::Data { id, fin, payload } = frame {
+            let (data, ended) = streams.entry(*id).or_default();
+            data.extend(payload);
+            *ended |= fin;
+        }
+    }
+    streams
+}
+
+/// A server that treats a stream as its type says.
+async fn serve_by_type(mut session: Session) {
+    let mut running = tokio::task::JoinSet::new();
+    while let Ok(incoming) = session.accept().await {
+        match incoming.headers().get("streamtype").unwrap().to_owned().as_str() {
+            "quit" => break,
+            "refused" => {}
+            "stdout" => {
+                let (_reader, mut writer) = incoming.reply();
+                writer.write("output\n".into()).await.unwrap();
+                writer.finish();
+            }
+            _ => drop(running.spawn(echo(incoming.reply()))),
+        }
+    }
+    while running.join_next().await.is_some() {}
+    session.close().await;
+}
+
+#[tokio::test]
+async fn the_recorded_client_gets_the_recorded_answers() {
+    // spdy-transport 3.0.0 of npm, up to its last stream: settings, a ping, echoes, an output, a refusal, a cancellation.
+    let client = include_bytes!("../../../../tests/fixtures/spdy/npm-client.bin");
+    let server = include_bytes!("../../../../tests/fixtures/spdy/npm-server.bin");
+    for cut in [1, 7, 100, client.len()] {
+        let (session, (incoming, mut outgoing)) = session(IDLE);
+        tokio::spawn(serve_by_type(session));
+        let sending = tokio::spawn(async move {
+            for piece in client.chunks(cut) {
+                outgoing.io.write_all(piece).await.unwrap();
+            }
+            outgoing
+        });
+        let (answered, recorded) = (frames(incoming.io).await, frames(&server[..]).await);
+        assert!(data_by_stream(&answered) == data_by_stream(&recorded), "pieces of {cut} bytes");
+        assert_eq!(data_by_stream(&answered).len(), 6);
+        assert!(answered.contains(&Frame::Ping { id: 1 }));
+        assert!(matches!(answered.last(), Some(Frame::GoAway { status: 0, .. })));
+        drop(sending.await.unwrap());
+    }
 }
