@@ -1,7 +1,12 @@
 //! One stream of a client, whatever it travels over, and what a session is given of them.
 
-use bytes::Bytes;
+use std::future::pending;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::over_websocket::Out;
 use super::spdy;
 use super::status::Form;
 
@@ -13,6 +18,8 @@ pub(super) struct Gone;
 pub(super) enum Source {
     /// A stream of its own. The half that we don't write to stays open with it: clients take its end for the process's.
     Spdy { reader: spdy::Reader, _unwritten: Option<spdy::Writer> },
+    /// What comes on a channel; it ends with the client, or when the client says so.
+    WebSocket(mpsc::Receiver<Bytes>),
 }
 
 impl Source {
@@ -20,6 +27,7 @@ impl Source {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Gone> {
         match self {
             Source::Spdy { reader, .. } => reader.read().await.map_err(|_| Gone),
+            Source::WebSocket(channel) => Ok(channel.recv().await),
         }
     }
 }
@@ -29,6 +37,8 @@ pub(super) enum Sink {
     /// A stream of its own, until it is finished. The half that isn't read stays with it: without it, the stream would be reset
     /// as soon as it is finished.
     Spdy { writer: Option<spdy::Writer>, _unread: Option<spdy::Reader> },
+    /// A channel, which has no end of its own.
+    WebSocket { out: Arc<Out>, channel: u8 },
 }
 
 impl Sink {
@@ -37,6 +47,7 @@ impl Sink {
         match self {
             Sink::Spdy { writer: Some(writer), .. } => writer.write(bytes).await.map_err(|_| Gone),
             Sink::Spdy { writer: None, .. } => Err(Gone),
+            Sink::WebSocket { out, channel } => out.send(*channel, &bytes).await,
         }
     }
 
@@ -45,6 +56,8 @@ impl Sink {
         match self {
             Sink::Spdy { writer: Some(writer), .. } => drop(writer.closed().await),
             Sink::Spdy { writer: None, .. } => {}
+            // all channels go at once, and the session with them
+            Sink::WebSocket { .. } => pending().await,
         }
     }
 
@@ -56,6 +69,7 @@ impl Sink {
                     writer.finish();
                 }
             }
+            Sink::WebSocket { .. } => {}
         }
     }
 }

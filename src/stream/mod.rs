@@ -13,13 +13,16 @@
 
 mod channel;
 mod over_spdy;
+mod over_websocket;
 mod port_forward;
 mod server;
 mod session;
 pub mod spdy;
 mod status;
 mod token;
+mod tunnel;
 mod upgrade;
+mod websocket;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;

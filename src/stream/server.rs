@@ -20,13 +20,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::upgrade::{Speech, negotiate};
-use super::{Grant, Streams, over_spdy};
+use super::tunnel::Tunnel;
+use super::upgrade::{SPDY_PORT_FORWARD, Speech, negotiate};
+use super::{Grant, Streams, over_spdy, over_websocket};
 
 /// How long a request may take to come.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -107,7 +108,7 @@ impl Streams {
         let Some(grant) = self.inner.tokens.redeem(kind, token) else {
             return refuse(StatusCode::NOT_FOUND);
         };
-        match negotiate(request.headers(), matches!(grant, Grant::PortForward(_))) {
+        match negotiate(request.headers(), &grant) {
             Ok(speech) => {
                 let upgrade = hyper::upgrade::on(&mut request);
                 (speech.answer(), Some(Granted { upgrade, grant, speech }))
@@ -125,6 +126,13 @@ impl Streams {
             Speech::Spdy(protocol) => {
                 let (reader, writer) = connection.into_split();
                 over_spdy::serve(self, grant, protocol, Cursor::new(read).chain(reader), writer).await;
+            }
+            Speech::WebSocket { protocol, .. } => {
+                over_websocket::serve(self, grant, protocol, over_websocket::accept(connection, read).await).await;
+            }
+            Speech::Tunnel { .. } => {
+                let (reader, writer) = split(Tunnel::through(over_websocket::accept(connection, read).await));
+                over_spdy::serve(self, grant, SPDY_PORT_FORWARD, reader, writer).await;
             }
         }
     }
