@@ -11,8 +11,10 @@ use super::Index;
 use crate::engine;
 use crate::id::ExecId;
 
-/// How long the event is trusted to come before the Engine is asked.
+/// How long the event is trusted to come before the Engine is asked, at first; then twice as long each time.
 const BACKSTOP: Duration = Duration::from_secs(2);
+/// And at most.
+const SELDOM: Duration = Duration::from_secs(60);
 /// How long it may lag behind the end of the output.
 const LAG: Duration = Duration::from_millis(100);
 
@@ -42,7 +44,7 @@ impl ExecExit {
             let inspect = self.index.inner.engine.inspect_exec(&self.exec).await?;
             match inspect.exit_code {
                 Some(code) if !inspect.running => return Ok(code),
-                _ => self.patience = BACKSTOP,
+                _ => self.patience = (self.patience * 2).clamp(BACKSTOP, SELDOM),
             }
         }
     }

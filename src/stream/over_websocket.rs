@@ -24,23 +24,21 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::channel::{Client, Gone, Pair, Sink, Source};
-use super::websocket::{Said, Subprotocol};
-use super::{Attach, Exec, Grant, PortForward, Streams, Wants};
+use super::websocket::{Payload, Said, Subprotocol};
+use super::{Grant, PortForward, Streams, Wants};
 
 /// Largest message that is taken: clients send what they have read at once, rarely more than 32 KiB.
 const LARGEST: usize = 256 << 10;
 /// Buffers of a connection.
 const BUFFER: usize = 32 << 10;
-/// How long a client may take to hang up once it has been told how it ended.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a client may take to read the rest and hang up once it has been told how it ended.
+const FAREWELL: Duration = Duration::from_secs(30);
 /// How often a client that isn't read, as a channel is full, is asked whether it is still there.
 const PROBE: Duration = Duration::from_secs(1);
 
-const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
 
 /// The WebSocket on an upgraded connection.
 pub(super) async fn accept(connection: TcpStream, read: Bytes) -> WebSocketStream<TcpStream> {
@@ -63,24 +61,20 @@ pub(super) async fn serve(
     let out = Arc::new(Out { protocol, sink: tokio::sync::Mutex::new(sink), touched: Mutex::new(Instant::now()) });
     let mut inlets = Inlets { stream, out: out.clone(), idle: streams.inner.limits.idle, channels: Vec::new() };
     match grant {
-        Grant::Exec(Exec { wants, .. }) | Grant::Attach(Attach { wants, .. }) => {
-            let client = inlets.client(wants);
-            // tells the client that it is connected
-            let first = [(wants.stdout, STDOUT), (wants.stderr, STDERR), (true, ERROR)];
-            let lowest = first.into_iter().find(|(open, _)| *open).map_or(ERROR, |(_, channel)| channel);
-            let _ = out.send(lowest, b"").await;
-            match grant {
-                Grant::Exec(ref exec) => inlets.talk(streams.exec(exec, client)).await,
-                Grant::Attach(ref attach) => inlets.talk(streams.attach(attach, client)).await,
-                Grant::PortForward(_) => {}
-            }
+        Grant::Exec(exec) => {
+            let client = inlets.client(exec.wants).await;
+            inlets.talk(streams.exec(&exec, client)).await;
         }
-        Grant::PortForward(PortForward { ref sandbox, ref ports }) => {
+        Grant::Attach(attach) => {
+            let client = inlets.client(attach.wants).await;
+            inlets.talk(streams.attach(&attach, client)).await;
+        }
+        Grant::PortForward(PortForward { sandbox, ports }) => {
             let mut pairs = Vec::with_capacity(ports.len());
             for (port, channel) in ports.iter().zip((0..u8::MAX).step_by(2)) {
                 pairs.push(inlets.pair(*port, channel).await);
             }
-            inlets.talk(join_all(pairs.into_iter().map(|pair| streams.forward(sandbox, pair)))).await;
+            inlets.talk(join_all(pairs.into_iter().map(|pair| streams.forward(&sandbox, pair)))).await;
         }
     }
 }
@@ -96,11 +90,9 @@ pub(super) struct Out {
 impl Out {
     /// Sends bytes on a channel; waits while the client doesn't read.
     pub(super) async fn send(&self, channel: u8, bytes: &[u8]) -> Result<(), Gone> {
-        let (payload, text) = self.protocol.write(channel, bytes);
-        let message = match String::from_utf8(payload) {
-            Ok(payload) if text => Message::Text(payload.into()),
-            Ok(payload) => Message::Binary(payload.into_bytes().into()),
-            Err(payload) => Message::Binary(payload.into_bytes().into()),
+        let message = match self.protocol.write(channel, bytes) {
+            Payload::Binary(payload) => Message::Binary(payload.into()),
+            Payload::Text(text) => Message::Text(text.into()),
         };
         self.send_message(message).await
     }
@@ -152,14 +144,18 @@ struct Inlets {
 
 impl Inlets {
     /// Opens the channels of exec and attach.
-    fn client(&mut self, wants: Wants) -> Client {
+    async fn client(&mut self, wants: Wants) -> Client {
+        // nothing on the first channel that the client reads tells it that it is connected
+        let first = [(wants.stdout, STDOUT), (wants.stderr, STDERR)].into_iter().find(|(open, _)| *open);
+        // a client that has gone is seen where it is read
+        let _ = self.out.send(first.map_or(ERROR, |(_, channel)| channel), b"").await;
         let mut source = |open: bool| {
             let (inlet, source) = mpsc::channel(1);
             self.channels.push(if open { Channel::Open(inlet) } else { Channel::Ignored });
             open.then_some(Source::WebSocket(source))
         };
-        let (stdin, [_, _, _], resize) = (source(wants.stdin), [(); 3].map(|()| source(false)), source(wants.tty));
-        debug_assert_eq!((usize::from(STDIN), usize::from(RESIZE) + 1), (0, self.channels.len()));
+        // in the order of their numbers; the three in between are ours to write
+        let (stdin, _, resize) = (source(wants.stdin), [(); 3].map(|()| source(false)), source(wants.tty));
         let sink = |channel| Sink::WebSocket { out: self.out.clone(), channel };
         Client {
             stdin,

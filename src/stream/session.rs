@@ -54,7 +54,7 @@ impl Streams {
         let id = engine.create_exec(container.as_str(), options).await?;
         let mut exit = self.inner.index.exec_exit(&id);
         let Hijacked { input, output } = engine.start_exec(&id, tty).await?;
-        let ends = if tty { StdinEnd::Kept } else { StdinEnd::PassedOn };
+        let ends = if tty { InputEnd::Kept } else { InputEnd::PassedOn };
         let Client { stdin, resize, stdout, stderr, .. } = client;
         tokio::select! {
             code = to_exit(output, stdout, stderr, &mut exit) => Ok(Outcome::Exit(code?)),
@@ -69,7 +69,11 @@ impl Streams {
         let config = engine.inspect(container.as_str(), INSPECT).await?.config;
         let has_input = wants.stdin && config.open_stdin;
         let Hijacked { input, output } = engine.attach(container.as_str(), config.tty, has_input).await?;
-        let ends = if config.stdin_once && !config.tty { StdinEnd::PassedOn } else { StdinEnd::Kept };
+        let ends = match (has_input, config.stdin_once && !config.tty) {
+            (false, _) => InputEnd::None,
+            (true, true) => InputEnd::PassedOn,
+            (true, false) => InputEnd::Kept,
+        };
         let Client { stdin, resize, stdout, stderr, .. } = client;
         tokio::select! {
             ended = to_end(output, stdout, stderr) => ended.map(|()| Outcome::Exit(0)),
@@ -86,22 +90,24 @@ fn failed(act: &'static str, container: &ContainerId) -> impl FnOnce(engine::Err
 
 /// What becomes of the process's input when the client's ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum StdinEnd {
+enum InputEnd {
     /// It ends too.
     PassedOn,
     /// It stays open: the Engine takes its end for the client's leave.
     Kept,
+    /// It has none: what the client says is dropped.
+    None,
 }
 
 /// Passes the client's input on. Never ends: the session's end is the process's.
-async fn feed(source: &mut Option<Source>, mut input: Input, end: StdinEnd) -> Infallible {
-    let mut broken = false;
+async fn feed(source: &mut Option<Source>, mut input: Input, end: InputEnd) -> Infallible {
+    let mut broken = end == InputEnd::None;
     if let Some(source) = source {
         while let Ok(Some(bytes)) = source.next().await {
             // what nobody takes any more is dropped, so that the client isn't held up
             broken = broken || input.write(&bytes).await.is_err();
         }
-        if end == StdinEnd::PassedOn {
+        if end == InputEnd::PassedOn {
             drop(input);
             return pending().await;
         }

@@ -13,6 +13,7 @@
 //! - `log_places` where logs can't be written, links, other log drivers, removal
 //! - `pump`       logs under SIGKILL, rotation and bursts: every line once
 //! - `exec`       ExecSync: output, exit codes, timeout, limits
+//! - `streams`    exec, attach and port-forward over SPDY and WebSocket, by the clients in `stream_client`
 //! - `resources`  limits, updates, statistics, what the kubelet sends on cgroup v2, oom_score_adj
 //! - `security`   what a security context asks for, held against the container
 //! - `images`     pull, status, list, removal, the pinned pause image
@@ -43,6 +44,8 @@ mod refusals;
 mod resources;
 mod security;
 mod stop;
+mod stream_client;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         log_places::trials(),
         pump::trials(),
         exec::trials(),
+        streams::trials(),
         resources::trials(),
         security::trials(),
         images::trials(),
