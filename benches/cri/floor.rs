@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
 use dockershim::engine::model::ExecInspect;
-use dockershim::engine::{Engine, Timeouts};
+use dockershim::engine::{Engine, ExecOptions, Timeouts};
 use dockershim::pause;
 
 use super::operation::{Operation, Pod, masked_paths, readonly_paths};
@@ -98,9 +98,10 @@ impl Floor {
     }
 
     async fn exec(&self, container: &str) -> anyhow::Result<()> {
-        let exec = self.engine.create_exec(container, &self.exec).await?;
-        let mut output = self.engine.start_exec(&exec).await?;
-        while output.next().await?.is_some() {}
+        let options = ExecOptions { command: &self.exec, tty: false, stdin: false, stdout: true, stderr: true };
+        let exec = self.engine.create_exec(container, options).await?;
+        let mut streams = self.engine.start_exec(&exec, false).await?;
+        while streams.output.next().await?.is_some() {}
         // the output can end before the exit code is known
         let code = loop {
             let ExecInspect { running, exit_code, .. } = self.engine.inspect_exec(&exec).await?;

@@ -80,9 +80,9 @@ async fn version_and_status_answer_without_an_engine() {
 async fn what_is_not_implemented_says_so_by_its_name() {
     let daemon = Running::start("unimplemented").await;
     let mut client = daemon.client().await;
-    let exec = client.exec(cri::ExecRequest::default()).await.unwrap_err();
+    let checkpoint = client.checkpoint_container(cri::CheckpointContainerRequest::default()).await.unwrap_err();
     let events = client.get_container_events(cri::GetEventsRequest::default()).await.unwrap_err();
-    for (status, rpc) in [(exec, "Exec"), (events, "GetContainerEvents")] {
+    for (status, rpc) in [(checkpoint, "CheckpointContainer"), (events, "GetContainerEvents")] {
         assert_eq!(status.code(), Code::Unimplemented);
         assert_eq!(status.message(), format!("{rpc} is not implemented"));
     }
