@@ -6,11 +6,14 @@ use dockershim::cri;
 use libtest_mimic::Trial;
 use tonic::Code;
 
-use crate::lab::{Case, Pod, Stage, eventually, sh, sleeper, trials, words};
+use crate::lab::{Case, Pod, Stage, eventually, runtime_ready, sh, sleeper, trials, words};
 use crate::stream_client::{Spdy, WebSocket, ask};
+use crate::support::engine::Options;
+use crate::support::shim::Shim;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    trials![Stage::Shared;
+    let mut all = trials![Stage::Own(Options::default()); limits_of_time_and_number_hold];
+    all.extend(trials![Stage::Shared;
         exec_tells_outputs_and_exit_code_apart,
         input_goes_in_and_its_end_too,
         a_terminal_has_the_clients_size,
@@ -30,7 +33,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         an_upgrade_that_is_not_in_order_is_refused,
         frames_that_break_spdy_end_the_connection_alone,
         requests_that_cannot_be_met_are_refused,
-    ]
+    ]);
+    all
 }
 
 const V4: &str = "v5.channel.k8s.io, v4.channel.k8s.io, v3.channel.k8s.io";
@@ -359,4 +363,37 @@ async fn requests_that_cannot_be_met_are_refused(case: Case) {
     case.cri.stop_pod(&pod.id).await.unwrap();
     let refused = case.cri.runtime().port_forward(forward(&pod.id, 80)).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
+}
+
+async fn limits_of_time_and_number_hold(mut case: Case) {
+    let id = container(&case).await;
+    case.lab.shim.stop();
+    let flags = ["--network-plugin=bridge", "--streaming-creation-timeout=500ms", "--streaming-idle-timeout=1500ms"];
+    let shim = Shim::start_with(&case.lab.engine.socket(), &flags);
+    case.cri = shim.cri();
+    runtime_ready(&case.cri, true).await;
+    let within = |start: Instant, what: &str| {
+        assert!((Duration::from_millis(400)..Duration::from_secs(6)).contains(&start.elapsed()), "{what}");
+    };
+    let start = Instant::now();
+    let mut half = Spdy::connect(&exec_url(&case, exec_of(&id, "true")).await, V4).await;
+    half.open_all(["error", "stdout"]).await;
+    while half.read_frame().await {}
+    within(start, "a stream is missing");
+    let start = Instant::now();
+    let mut resting = Spdy::connect(&exec_url(&case, exec_of(&id, "sleep 60")).await, V4).await;
+    resting.open_all(["error", "stdout", "stderr"]).await;
+    while resting.read_frame().await {}
+    within(start, "nothing moves over SPDY");
+    let start = Instant::now();
+    let url = exec_url(&case, exec_of(&id, "sleep 60")).await;
+    let mut resting = WebSocket::connect(&url, "v4.channel.k8s.io").await;
+    resting.read_to_end().await;
+    within(start, "nothing moves over a WebSocket");
+    assert_eq!(resting.closed, Some(1001));
+    let mut refused = None;
+    for _ in 0..=1000 {
+        refused = case.cri.runtime().exec(exec_of(&id, "true")).await.err().or(refused);
+    }
+    assert_eq!(refused.unwrap().code(), Code::ResourceExhausted);
 }
