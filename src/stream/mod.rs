@@ -28,6 +28,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, SandboxId};
@@ -109,13 +111,16 @@ struct Inner {
     limits: Limits,
     engine: Engine,
     index: Index,
+    /// We are about to end, and sessions that last must.
+    stopping: watch::Sender<bool>,
 }
 
 impl Streams {
     /// Streams served at `address` by [`Streams::serve`].
     pub fn new(address: SocketAddr, limits: Limits, engine: Engine, index: Index) -> Self {
         let base = format!("http://{}", reachable(address));
-        Streams { inner: Arc::new(Inner { tokens: Tokens::default(), base, limits, engine, index }) }
+        let (tokens, stopping) = (Tokens::default(), watch::Sender::new(false));
+        Streams { inner: Arc::new(Inner { tokens, base, limits, engine, index, stopping }) }
     }
 
     /// Where the client is to go; good once and for a minute. `ResourceExhausted` when too many wait to be used.

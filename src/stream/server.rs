@@ -33,6 +33,8 @@ use super::{Grant, Streams, over_spdy, over_websocket};
 const REQUEST: Duration = Duration::from_secs(30);
 /// How long sessions may still take once we are to stop.
 const DRAIN: Duration = Duration::from_secs(2);
+/// And how long it may take to tell their clients that they were cut off.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Pause after a failed accept: file descriptors may be free again by then.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -62,8 +64,12 @@ impl Streams {
             }
         }
         drop(listener);
-        if timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await.is_err() {
-            tracing::info!(open = connections.len(), "streams that are still open are closed");
+        let mut ended = async |limit| timeout(limit, async { while connections.join_next().await.is_some() {} }).await;
+        if ended(DRAIN).await.is_err() {
+            tracing::info!("streams that are still open are closed");
+            self.inner.stopping.send_replace(true);
+            // the rest is dropped
+            let _ = ended(FAREWELL).await;
         }
     }
 

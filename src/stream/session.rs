@@ -34,16 +34,29 @@ const INSPECT: Duration = Duration::from_secs(20);
 impl Streams {
     /// Runs a process with the client's streams and tells the client how it ended. Ends with the process.
     pub(super) async fn exec(&self, exec: &Exec, mut client: Client) -> Client {
-        let outcome = self.run(exec, &mut client).await.unwrap_or_else(failed("exec in", &exec.container));
+        let outcome = tokio::select! {
+            outcome = self.run(exec, &mut client) => outcome.unwrap_or_else(failed("exec in", &exec.container)),
+            cut_off = self.stopped() => cut_off,
+        };
         client.end(&outcome).await;
         client
     }
 
     /// Joins the client's streams with those of a container's own process. Ends with the process.
     pub(super) async fn attach(&self, attach: &Attach, mut client: Client) -> Client {
-        let outcome = self.join(attach, &mut client).await.unwrap_or_else(failed("attach to", &attach.container));
+        let outcome = tokio::select! {
+            outcome = self.join(attach, &mut client) => outcome.unwrap_or_else(failed("attach to", &attach.container)),
+            cut_off = self.stopped() => cut_off,
+        };
         client.end(&outcome).await;
         client
+    }
+
+    /// Until we are about to end: clients take silence for success.
+    async fn stopped(&self) -> Outcome {
+        // the sender is ours: the wait can't fail
+        let _ = self.inner.stopping.subscribe().wait_for(|stopping| *stopping).await;
+        Outcome::Failed("dockershim was stopped".to_owned())
     }
 
     async fn run(&self, exec: &Exec, client: &mut Client) -> Result<Outcome, engine::Error> {
