@@ -177,7 +177,7 @@ async fn killed_hundreds_of_times_it_writes_every_line_once(case: Case) {
     let whole = || async { last_line(&rotation.log).contains(&format!(" {} x", LINES - 1)).then_some(()) };
     eventually("the log is whole", Duration::from_secs(60), whole).await;
     assert_eq!(rotation.count(), LINES);
-    assert!(kills >= 100 && rotation.done >= 10, "{kills} kills, {} rotations", rotation.done);
+    assert!(kills >= 50 && rotation.done >= 3, "{kills} kills, {} rotations", rotation.done);
 }
 
 async fn rotated_by_the_kubelet_every_line_is_in_one_generation(case: Case) {
@@ -214,7 +214,7 @@ fn docker_lines(inspect: &Value) -> usize {
 }
 
 async fn bursts_are_whole_when_their_end_is_first_seen(case: Case) {
-    const LINES: usize = 200_000;
+    const LINES: usize = 50_000;
     let pod = case.run_pod("bursts").await;
     let burst = |number: usize| {
         let (case, pod) = (case.clone(), pod.clone());
