@@ -353,9 +353,20 @@ pub struct Info {
     /// `6.1.0-…`.
     #[serde(deserialize_with = "nullable")]
     pub kernel_version: String,
-    /// Storage driver.
+    /// Storage driver; with the containerd image store its snapshotter.
     #[serde(deserialize_with = "nullable")]
     pub driver: String,
+    /// Pairs of words about it: `driver-type` with the containerd image store.
+    #[serde(deserialize_with = "nullable")]
+    pub driver_status: Vec<Vec<String>>,
+}
+
+/// `GET /system/df?type=image`, as far as we use it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DiskUsage {
+    /// All layers of images, each counted once.
+    pub layers_size: u64,
 }
 
 /// One of `Runtimes` of `GET /info`.

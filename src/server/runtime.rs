@@ -174,15 +174,18 @@ impl RuntimeService for Service {
         unimplemented("StreamContainerStats").await
     }
 
-    async fn pod_sandbox_stats(&self, _: Request<cri::PodSandboxStatsRequest>) -> Reply<cri::PodSandboxStatsResponse> {
-        unimplemented("PodSandboxStats").await
+    async fn pod_sandbox_stats(
+        &self,
+        request: Request<cri::PodSandboxStatsRequest>,
+    ) -> Reply<cri::PodSandboxStatsResponse> {
+        answer("PodSandboxStats", stats::pod_sandbox_stats(&self.daemon, request.into_inner())).await
     }
 
     async fn list_pod_sandbox_stats(
         &self,
-        _: Request<cri::ListPodSandboxStatsRequest>,
+        request: Request<cri::ListPodSandboxStatsRequest>,
     ) -> Reply<cri::ListPodSandboxStatsResponse> {
-        unimplemented("ListPodSandboxStats").await
+        answer("ListPodSandboxStats", stats::list_pod_sandbox_stats(&self.daemon, request.into_inner())).await
     }
 
     type StreamPodSandboxStatsStream = NoStream<cri::StreamPodSandboxStatsResponse>;
@@ -223,16 +226,16 @@ impl RuntimeService for Service {
 
     async fn list_metric_descriptors(
         &self,
-        _: Request<cri::ListMetricDescriptorsRequest>,
+        request: Request<cri::ListMetricDescriptorsRequest>,
     ) -> Reply<cri::ListMetricDescriptorsResponse> {
-        unimplemented("ListMetricDescriptors").await
+        answer("ListMetricDescriptors", async { Ok(stats::list_metric_descriptors(request.into_inner())) }).await
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
-        _: Request<cri::ListPodSandboxMetricsRequest>,
+        request: Request<cri::ListPodSandboxMetricsRequest>,
     ) -> Reply<cri::ListPodSandboxMetricsResponse> {
-        unimplemented("ListPodSandboxMetrics").await
+        answer("ListPodSandboxMetrics", stats::list_pod_sandbox_metrics(&self.daemon, request.into_inner())).await
     }
 
     type StreamPodSandboxMetricsStream = NoStream<cri::StreamPodSandboxMetricsResponse>;

@@ -41,8 +41,10 @@ pub struct Daemon {
     pub streams: Streams,
     /// One lock per Docker name: a sandbox's for Run, Stop, Remove and creates in it, a container's for Start, Update, Remove.
     locks: Locks,
-    /// Cgroups of running containers.
-    cgroups: stats::Cgroups,
+    /// What is known of what running containers use.
+    stats: stats::Stats,
+    /// What images take.
+    image_bytes: image::ImageBytes,
     /// Raises OOM scores below it.
     oom_score_floor: Option<i64>,
 }
@@ -59,7 +61,8 @@ impl Daemon {
             cni,
             streams,
             locks: Locks::default(),
-            cgroups: stats::Cgroups::default(),
+            stats: stats::Stats::default(),
+            image_bytes: image::ImageBytes::default(),
             oom_score_floor,
         })
     }

@@ -21,4 +21,5 @@ pub mod sandbox;
 pub mod security;
 pub mod signal;
 pub mod state;
+pub mod stats;
 pub mod time;

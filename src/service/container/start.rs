@@ -76,6 +76,13 @@ async fn seen(daemon: &Daemon, container: &Container, inspect: &ContainerInspect
         tracing::warn!(container = %container.id, %error, "can't be killed, though its limits don't hold");
     }
     daemon.index.take_in(inspect).await;
+    // so that the first statistics have the size of its writable layer
+    let started = daemon.index.table().container(container.id.as_str());
+    if let Ok(started) = started.as_deref()
+        && started.pid > 0
+    {
+        daemon.want_layers([started].into_iter());
+    }
     wished
 }
 
