@@ -101,6 +101,8 @@ async fn reads(case: &Case, pod: &str, container: &str) {
         case.cri.image(crate::support::images::BUSYBOX).await.unwrap();
         case.cri.runtime().version(cri::VersionRequest::default()).await.unwrap();
         case.cri.runtime().list_container_stats(cri::ListContainerStatsRequest::default()).await.unwrap();
+        case.cri.runtime().list_pod_sandbox_stats(cri::ListPodSandboxStatsRequest::default()).await.unwrap();
+        case.cri.runtime().list_pod_sandbox_metrics(cri::ListPodSandboxMetricsRequest::default()).await.unwrap();
         case.cri.images().image_fs_info(cri::ImageFsInfoRequest {}).await.unwrap();
     }
 }

@@ -15,6 +15,7 @@
 //! - `exec`       ExecSync: output, exit codes, timeout, limits
 //! - `streams`    exec, attach and port-forward over SPDY and WebSocket, by the clients in `stream_client`
 //! - `resources`  limits, updates, statistics, what the kubelet sends on cgroup v2, oom_score_adj
+//! - `stats`      statistics and metrics of known work, against the kernel's own word
 //! - `security`   what a security context asks for, held against the container
 //! - `images`     pull, status, list, removal, the pinned pause image
 //! - `network`    bridge, host network, ports, DNS, sysctls, namespaces
@@ -43,6 +44,7 @@ mod pump;
 mod refusals;
 mod resources;
 mod security;
+mod stats;
 mod stop;
 mod stream_client;
 mod streams;
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         exec::trials(),
         streams::trials(),
         resources::trials(),
+        stats::trials(),
         security::trials(),
         images::trials(),
         network::trials(),
