@@ -9,6 +9,7 @@ pub mod engine;
 pub mod error;
 pub mod id;
 pub mod index;
+pub mod journal;
 pub mod log;
 pub mod pause;
 pub mod record;

@@ -28,7 +28,7 @@ impl Running {
         let shutdown = Arc::new(Notify::new());
         let told = shutdown.clone();
         let config = config(&folder);
-        let ended = tokio::spawn(async move { run(config, told.notified()).await });
+        let ended = tokio::spawn(async move { run(config, Supervisor::default(), told.notified()).await });
         let socket = folder.join("cri.sock");
         for _ in 0..200 {
             if tokio::net::UnixStream::connect(&socket).await.is_ok() {
@@ -61,7 +61,7 @@ fn config(folder: &Path) -> Config {
         "--network-plugin=bridge".to_owned(),
         "--allow-other-adapter".to_owned(),
     ];
-    Config::from_flags(Cli::try_parse_from(arguments).unwrap().flags).unwrap()
+    Config::from_flags(Cli::try_parse_from(arguments).unwrap().told.flags).unwrap()
 }
 
 #[tokio::test]
@@ -116,10 +116,13 @@ async fn an_rpc_on_its_way_is_answered_although_we_shut_down() {
 async fn a_second_daemon_is_refused_the_state_directory_and_the_socket() {
     let daemon = Running::start("second").await;
     let never = std::future::pending::<()>;
-    assert!(matches!(run(config(&daemon.folder), never()).await, Err(Error::StateDirTaken { .. })));
+    assert!(matches!(
+        run(config(&daemon.folder), Supervisor::default(), never()).await,
+        Err(Error::StateDirTaken { .. })
+    ));
     let mut elsewhere = config(&daemon.folder);
     elsewhere.state_dir = daemon.folder.join("other-state");
-    assert!(matches!(run(elsewhere, never()).await, Err(Error::SocketInUse { .. })));
+    assert!(matches!(run(elsewhere, Supervisor::default(), never()).await, Err(Error::SocketInUse { .. })));
     daemon.stop().await;
 }
 

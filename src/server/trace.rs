@@ -1,10 +1,12 @@
 //! Every RPC passes here: it is run, timed, told to the log in one line, and its result put in gRPC's form.
 //! **Invariant**: neither requests nor replies reach the log, for they hold environment variables and passwords.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use tonic::{Response, Status};
-use tracing::{Level, debug, info, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, Level, debug, error_span, info, warn};
 
 use super::status;
 use crate::error::{Error, Result};
@@ -12,8 +14,17 @@ use crate::error::{Error, Result};
 /// What a gRPC handler answers.
 pub(super) type Reply<T> = std::result::Result<Response<T>, Status>;
 
-/// Runs a verb for the RPC named.
+/// Runs a verb for the RPC named. Whatever is logged meanwhile carries the request's number, and the pod, sandbox or container
+/// that it is about as soon as the verb knows.
 pub(super) async fn answer<T>(rpc: &'static str, verb: impl Future<Output = Result<T>>) -> Reply<T> {
+    static REQUESTS: AtomicU64 = AtomicU64::new(1);
+    let request = REQUESTS.fetch_add(1, Ordering::Relaxed);
+    // of the gravest level, so that no line of whatever level is without it
+    let span = error_span!("rpc", request, pod = Empty, sandbox = Empty, container = Empty);
+    run(rpc, verb).instrument(span).await
+}
+
+async fn run<T>(rpc: &'static str, verb: impl Future<Output = Result<T>>) -> Reply<T> {
     let mut call = Call { rpc, since: Instant::now(), ended: false };
     let result = verb.await;
     call.ended(result.as_ref().err());
@@ -125,6 +136,18 @@ mod tests {
             assert!(line.contains(level) && line.contains(code) && line.contains(&words), "{line}");
             assert_eq!(line.lines().count(), 1);
         }
+    }
+
+    #[test]
+    fn what_a_verb_logs_carries_the_request_and_what_it_is_about() {
+        let verb = async {
+            tracing::Span::current().record("container", "c0ffee");
+            info!("on its way");
+            Err::<(), _>(Error::internal("a", "b"))
+        };
+        let lines = logged(|| drop(answer("StopContainer", verb).now_or_never()));
+        assert_eq!(lines.lines().count(), 2);
+        assert!(lines.lines().all(|line| line.contains("rpc{request=") && line.contains("c0ffee")), "{lines}");
     }
 
     #[test]
