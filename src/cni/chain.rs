@@ -2,9 +2,10 @@
 //! It keeps nothing; what is to outlive the calls is the business of `mod.rs`.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
+use tracing::{Instrument, debug, debug_span};
 
 use super::args::{Parameters, Verb};
 use super::conflist::{NetworkList, Plugin};
@@ -75,7 +76,14 @@ impl Chain<'_> {
         let path = plugin::find(&plugin.kind, self.bin).map_err(failed)?;
         let environment = self.parameters.environment(verb, self.netns, self.bin);
         let request = self.parameters.request(self.list, plugin, previous);
-        plugin::run(&path, environment, &request, deadline).await.map_err(failed)
+        let (sandbox, begun) = (&self.parameters.container_id, Instant::now());
+        let span = debug_span!("cni", sandbox, network = self.list.name, plugin = plugin.kind, ?verb);
+        let timed = async {
+            let ended = plugin::run(&path, environment, &request, deadline).await;
+            debug!(took = ?begun.elapsed(), passed = ended.is_ok(), "plugin ended");
+            ended
+        };
+        timed.instrument(span).await.map_err(failed)
     }
 
     fn failed(&self, plugin: &Plugin, verb: Verb, source: Failure) -> Error {

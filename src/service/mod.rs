@@ -11,10 +11,12 @@ mod names;
 pub mod node;
 pub mod sandbox;
 pub mod stats;
+mod steps;
 
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use tracing::Instrument;
 
 use crate::cni::Cni;
 use crate::config::Config;
@@ -67,7 +69,7 @@ impl Daemon {
 
 /// Runs a verb to its end even if its caller goes away.
 pub async fn detached<T: Send + 'static>(verb: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    match tokio::spawn(verb).await {
+    match tokio::spawn(verb.in_current_span()).await {
         Ok(result) => result,
         Err(panicked) => Err(Error::internal("the verb's task", panicked)),
     }
@@ -79,9 +81,14 @@ fn fingerprint(request: &impl prost::Message) -> String {
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A required id of a request.
+/// A required id of a request: `pod_sandbox_id` or `container_id`. What is logged on the request's behalf carries it from now on.
 fn required<'a>(field: &str, id: &'a str) -> Result<&'a str> {
-    if id.is_empty() { Err(Error::invalid(field, "is empty")) } else { Ok(id) }
+    if id.is_empty() {
+        return Err(Error::invalid(field, "is empty"));
+    }
+    let name = if field == "container_id" { "container" } else { "sandbox" };
+    tracing::Span::current().record(name, id);
+    Ok(id)
 }
 
 /// The content of a localhost seccomp profile, which the Engine wants whole; `field` names it in the request.

@@ -12,6 +12,7 @@ use crate::cri;
 use crate::engine::Error as EngineError;
 use crate::error::{Error, Result};
 use crate::index::model::Sandbox;
+use crate::service::steps::Steps;
 use crate::service::{Daemon, fingerprint, now_ns, read_seccomp};
 use crate::translate::node::{Create, Network, Node};
 use crate::translate::sandbox::{SandboxRequest, pod_name};
@@ -28,6 +29,7 @@ pub async fn run_pod_sandbox(
     let config = config.ok_or_else(|| Error::invalid("config", "is missing"))?;
     let metadata = config.metadata.as_ref().ok_or_else(|| Error::invalid("config.metadata", "is missing"))?;
     let docker_name = name::sandbox_name(metadata)?;
+    tracing::Span::current().record("pod", pod_name(Some(metadata)));
     daemon.index.synced().await?;
     let _lock = daemon.locks.hold(&docker_name).await;
     if let Some(id) = find_holder(daemon, &docker_name, &fingerprint).await? {
@@ -35,9 +37,14 @@ pub async fn run_pod_sandbox(
     }
     let wanted = Wanted { config: &config, runtime_handler: &runtime_handler, fingerprint: &fingerprint };
     let _own = daemon.index.own_write(&docker_name);
+    let mut steps = Steps::begin();
     let id = create(daemon, &wanted, &docker_name).await?;
-    match bring_up(daemon, &wanted, &id).await {
-        Ok(sandbox) => daemon.index.put_sandbox(sandbox),
+    steps.done("create");
+    match bring_up(daemon, &wanted, &id, &mut steps).await {
+        Ok(sandbox) => {
+            daemon.index.put_sandbox(sandbox);
+            tracing::info!(sandbox = id, steps_ms = steps.told(), "pod started");
+        }
         Err(error) => {
             undo(daemon, &id).await;
             return Err(error);
@@ -119,11 +126,13 @@ async fn create(daemon: &Daemon, wanted: &Wanted<'_>, docker_name: &str) -> Resu
 }
 
 /// Starts the pause container and makes its network.
-async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str) -> Result<Sandbox> {
+async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str, steps: &mut Steps) -> Result<Sandbox> {
     let pod = || format!("pod {}", pod_name(wanted.config.metadata.as_ref()));
     daemon.engine.start(id).await.map_err(|error| error.while_doing(format!("start sandbox of {}", pod())))?;
+    steps.done("start");
     let inspect = daemon.engine.inspect(id, Daemon::INSPECT_LIMIT).await;
     let inspect = inspect.map_err(|error| error.while_doing(format!("inspect sandbox of {}", pod())))?;
+    steps.done("inspect");
     let made = sandbox::from_inspect(&inspect).filter(|sandbox| sandbox.ready).ok_or_else(|| {
         Error::FailedPrecondition(format!("sandbox of {} ended at once: {}", pod(), inspect.state.error))
     })?;
@@ -134,6 +143,7 @@ async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str) -> Result<Sand
             cni::Error::Annotation { .. } | cni::Error::Argument { .. } => Error::invalid("config", error.to_string()),
             error => Error::internal(format!("network of {}", pod()), error),
         })?;
+        steps.done("cni");
     }
     Ok(made)
 }
