@@ -186,6 +186,30 @@ pub struct HostConfig {
     /// Supplementary groups, names or numbers.
     #[serde(deserialize_with = "nullable")]
     pub group_add: Vec<String>,
+    /// Mounts as asked for.
+    #[serde(deserialize_with = "nullable")]
+    pub mounts: Vec<AskedMount>,
+}
+
+/// One of `HostConfig.Mounts` of an inspect: what [`MountPoint`] doesn't tell.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AskedMount {
+    /// Path in the container.
+    #[serde(deserialize_with = "nullable")]
+    pub target: String,
+    /// Of binds.
+    #[serde(deserialize_with = "nullable")]
+    pub bind_options: BindOptions,
+}
+
+/// `BindOptions` of a mount.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BindOptions {
+    /// What is mounted below it is read-only too, or the container doesn't start.
+    #[serde(deserialize_with = "nullable")]
+    pub read_only_force_recursive: bool,
 }
 
 /// One of `Mounts` of an inspect.
@@ -356,6 +380,9 @@ pub struct Info {
     /// Storage driver.
     #[serde(deserialize_with = "nullable")]
     pub driver: String,
+    /// Where the engine looks for CDI devices, from API 1.44 on; empty when CDI is off.
+    #[serde(rename = "CDISpecDirs", deserialize_with = "nullable")]
+    pub cdi_spec_dirs: Vec<String>,
 }
 
 /// One of `Runtimes` of `GET /info`.

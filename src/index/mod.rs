@@ -14,8 +14,10 @@ mod execs;
 mod exits;
 mod feed;
 mod health;
+mod identity;
 mod images;
 mod intake;
+mod kept;
 pub mod model;
 mod reconcile;
 mod resolv;
@@ -31,6 +33,7 @@ use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::id::SandboxId;
 use crate::log::Pumps;
+use crate::record::Records;
 
 pub use execs::ExecExit;
 use execs::ExecExits;
@@ -63,6 +66,8 @@ struct Inner {
     engine: Engine,
     pumps: Pumps,
     addresses: Addresses,
+    /// Limits written beside the Engine, by container.
+    limits: Records,
     table: RwLock<Table>,
     /// Bumped at every change of the table.
     changes: watch::Sender<u64>,
@@ -80,13 +85,15 @@ struct Inner {
 impl Index {
     /// An empty index; [`Index::run`] fills it and keeps it true.
     ///
-    /// `addresses` gives the pod addresses that a CNI plugin assigned to a sandbox, if one did.
-    pub fn new(engine: Engine, pumps: Pumps, addresses: Addresses) -> Self {
+    /// `addresses` gives the pod addresses that a CNI plugin assigned to a sandbox, if one did; `limits` has what was written
+    /// beside the Engine.
+    pub fn new(engine: Engine, pumps: Pumps, addresses: Addresses, limits: Records) -> Self {
         let inner = Inner {
             images: Images::new(engine.clone()),
             engine,
             pumps,
             addresses,
+            limits,
             table: RwLock::default(),
             changes: watch::channel(0).0,
             health: watch::channel(Health::default()).0,

@@ -114,6 +114,10 @@ pub struct Container {
     pub resources: cri::LinuxContainerResources,
     /// What Docker's API can't say and we write into the cgroup after start: file name to value.
     pub cgroup_wishes: BTreeMap<String, String>,
+    /// The score that an update asked for: the Engine knows the create's only.
+    pub oom_score_wish: Option<i64>,
+    /// Whose process it is, as the kernel told at its start; None before, and when nobody looked in time.
+    pub user: Option<cri::LinuxContainerUser>,
     /// Effective stop signal.
     pub stop_signal: cri::Signal,
     /// Tells an equal request from a different one; empty when another adapter made it.
@@ -121,11 +125,14 @@ pub struct Container {
 }
 
 impl Container {
-    /// Takes over from an earlier view what the Engine can't tell: limits that were written beside it since the create.
+    /// Takes over from an earlier view what the Engine can't tell: its user, and limits that were written beside it since the
+    /// create.
     pub fn keep_beside_docker(&mut self, known: &Container) {
+        self.user.clone_from(&known.user);
+        self.oom_score_wish = known.oom_score_wish;
         self.cgroup_wishes.clone_from(&known.cgroup_wishes);
         self.resources.unified.clone_from(&known.resources.unified);
         self.resources.hugepage_limits.clone_from(&known.resources.hugepage_limits);
-        self.resources.oom_score_adj = known.resources.oom_score_adj;
+        self.resources.oom_score_adj = known.oom_score_wish.unwrap_or(self.resources.oom_score_adj);
     }
 }

@@ -36,6 +36,7 @@ use crate::index::Index;
 use crate::log::Pumps;
 use crate::record::{self, Records};
 use crate::service::Daemon;
+use crate::service::container::keep_limits;
 use crate::service::leftovers::Leftovers;
 use crate::stream::Streams;
 
@@ -162,6 +163,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let daemon = wire(config, address)?;
     tokio::spawn(Leftovers::note(&daemon).clear());
     let feed = tokio::spawn(daemon.index.clone().run());
+    let keeper = tokio::spawn(keep_limits(daemon.clone()));
     let (stop_streams, streams_stopped) = oneshot::channel::<()>();
     // an error is a dropped sender, which means the same
     let stopping = async { drop(streams_stopped.await) };
@@ -174,6 +176,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     // it has been told to stop and gives streams less time than RPCs have had
     let _ = streams.await;
     feed.abort();
+    keeper.abort();
     served
 }
 
@@ -191,7 +194,8 @@ fn wire(config: Config, streaming: SocketAddr) -> Result<Arc<Daemon>, Error> {
     let pumps = Pumps::new(records(&config.state_dir, "logs")?, config.log_format);
     let cni = Cni::new(config.cni.clone(), records(&config.state_dir, "network")?);
     let assigned = cni.clone();
-    let index = Index::new(engine.clone(), pumps.clone(), Arc::new(move |id| assigned.addresses(id)));
+    let limits = records(&config.state_dir, "limits")?;
+    let index = Index::new(engine.clone(), pumps.clone(), Arc::new(move |id| assigned.addresses(id)), limits);
     let streams = Streams::new(streaming, config.stream_limits, engine.clone(), index.clone());
     Ok(Daemon::new(config, engine, index, pumps, cni, streams))
 }

@@ -1,4 +1,5 @@
-//! What is left of sandboxes and containers that were removed while no dockershim ran: network attachments and log positions.
+//! What is left of sandboxes and containers that were removed while no dockershim ran: network attachments, log
+//! positions, kept limits; and containers that were made to look into an image.
 //! Looked up before anything is served, so that nothing of a write under way is taken for a leftover.
 
 use std::sync::Arc;
@@ -11,17 +12,23 @@ pub struct Leftovers {
     daemon: Arc<Daemon>,
     attachments: Vec<String>,
     positions: Vec<String>,
+    limits: Vec<String>,
 }
 
 impl Leftovers {
     /// Notes the records that are there now.
     pub fn note(daemon: &Arc<Daemon>) -> Self {
-        Leftovers { daemon: daemon.clone(), attachments: daemon.cni.attached(), positions: daemon.pumps.positions() }
+        Leftovers {
+            daemon: daemon.clone(),
+            attachments: daemon.cni.attached(),
+            positions: daemon.pumps.positions(),
+            limits: daemon.index.kept_limits(),
+        }
     }
 
     /// Once the index is true, undoes what belongs to nothing in it.
     pub async fn clear(self) {
-        let Leftovers { daemon, attachments, positions } = self;
+        let Leftovers { daemon, attachments, positions, limits } = self;
         while daemon.index.synced().await.is_err() {}
         let gone = |id: &String| !daemon.index.table().has(id);
         for id in attachments.into_iter().filter(|id| gone(id)) {
@@ -33,5 +40,7 @@ impl Leftovers {
         for id in positions.into_iter().filter(|id| gone(id)) {
             daemon.pumps.forget(&ContainerId::new(id)).await;
         }
+        limits.iter().filter(|id| gone(id)).for_each(|id| daemon.index.forget_limits(id));
+        daemon.clear_probes().await;
     }
 }

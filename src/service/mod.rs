@@ -9,9 +9,12 @@ pub mod leftovers;
 mod locks;
 mod names;
 pub mod node;
+mod probe;
 pub mod sandbox;
 pub mod stats;
 
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -23,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::log::Pumps;
 use crate::stream::Streams;
+use crate::translate::security::seccomp_profile;
 use locks::Locks;
 
 /// What the verbs work with: handles only.
@@ -43,6 +47,8 @@ pub struct Daemon {
     locks: Locks,
     /// Cgroups of running containers.
     cgroups: stats::Cgroups,
+    /// Users and groups of images.
+    accounts: probe::KnownAccounts,
     /// Raises OOM scores below it.
     oom_score_floor: Option<i64>,
 }
@@ -60,6 +66,7 @@ impl Daemon {
             streams,
             locks: Locks::default(),
             cgroups: stats::Cgroups::default(),
+            accounts: probe::KnownAccounts::default(),
             oom_score_floor,
         })
     }
@@ -84,22 +91,67 @@ fn required<'a>(field: &str, id: &'a str) -> Result<&'a str> {
     if id.is_empty() { Err(Error::invalid(field, "is empty")) } else { Ok(id) }
 }
 
+/// Of a seccomp profile: the Engine's own has 20 KiB.
+const MOST_SECCOMP_BYTES: u64 = 1 << 20;
+
 /// The content of a localhost seccomp profile, which the Engine wants whole; `field` names it in the request.
 fn read_seccomp(field: &str, file: Option<&str>) -> Result<Option<String>> {
     let Some(path) = file else { return Ok(None) };
+    let wrong = |reason: String| Error::invalid(field, reason);
     if !path.starts_with('/') {
-        return Err(Error::invalid(field, format!("{path:?} is not an absolute path")));
+        return Err(wrong(format!("{path:?} is not an absolute path")));
     }
-    let read = std::fs::read_to_string(path);
-    let content = read.map_err(|error| Error::invalid(field, format!("{path} can't be read: {error}")))?;
-    match serde_json::from_str::<serde_json::Value>(&content) {
-        Ok(profile) => Ok(Some(profile.to_string())),
-        Err(error) => Err(Error::invalid(field, format!("{path} is not JSON: {error}"))),
+    let content = read_file(path).map_err(|error| wrong(format!("{path} can't be read: {error}")))?;
+    let profile = content.ok_or_else(|| wrong(format!("{path} has more than {MOST_SECCOMP_BYTES} bytes")))?;
+    seccomp_profile(&profile).map(Some).map_err(|reason| wrong(format!("{path} {reason}")))
+}
+
+/// A file's text; None when there is too much of it. A pipe in its place must not hold anybody up.
+fn read_file(path: &str) -> std::io::Result<Option<String>> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
     }
+    let mut text = String::new();
+    file.take(MOST_SECCOMP_BYTES + 1).read_to_string(&mut text)?;
+    Ok((u64::try_from(text.len()).unwrap_or(u64::MAX) <= MOST_SECCOMP_BYTES).then_some(text))
 }
 
 /// Nanoseconds since the epoch, for timestamps of readings.
 pub(crate) fn now_ns() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seccomp_profile_is_a_file_of_bounded_size() {
+        let dir = std::env::temp_dir().join(format!("dockershim-seccomp-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = |name: &str| dir.join(name).display().to_string();
+        let whole = r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#;
+        std::fs::write(path("good"), whole).unwrap();
+        std::fs::write(path("huge"), format!("{whole}{}", " ".repeat(10 << 20))).unwrap();
+        std::fs::write(path("text"), "no profile").unwrap();
+        std::fs::write(path("bytes"), b"\xff\xfe").unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let read = |name: &str| read_seccomp("field", Some(&path(name)));
+        assert_eq!(read("good").unwrap().as_deref(), Some(r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#));
+        for bad in ["huge", "text", "bytes", "pipe", "missing", "."] {
+            assert!(read(bad).unwrap_err().to_string().starts_with("field: "), "{bad}");
+        }
+        assert!(read_seccomp("field", Some("relative")).is_err() && read_seccomp("field", None).unwrap().is_none());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

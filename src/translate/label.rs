@@ -32,6 +32,8 @@ pub(super) const HANDLER: &str = "io.dockershim.handler";
 pub(super) const RESOLV_CONF: &str = "io.dockershim.resolv-conf";
 /// The image as the request named it (`super::container::ImageRecord`).
 pub(super) const IMAGE: &str = "io.dockershim.image-spec";
+/// On a container that only looks into an image.
+pub const PROBE: &str = "io.dockershim.look";
 /// What Docker's API can't say of the container's cgroup: file name to value, as JSON.
 pub(super) const WISHES: &str = "io.dockershim.cgroup";
 

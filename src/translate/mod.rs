@@ -4,6 +4,7 @@
 //! to know of the node comes in as an argument. Incoming CRI structs are taken apart without `..`, so that a new field
 //! fails the build until someone decides what it means.
 
+pub mod account;
 pub mod auth;
 pub mod container;
 pub mod device;

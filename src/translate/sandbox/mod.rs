@@ -9,7 +9,7 @@ use super::label::{self, write};
 use super::name::{self, Name, SandboxFields};
 use super::namespace::{self, Options};
 use super::node::{self, Create, Network, Node};
-use super::{dns, port, security, time};
+use super::{account, dns, port, security, time};
 use crate::cri;
 use crate::engine::model::ContainerInspect;
 use crate::error::{Error, Result};
@@ -137,7 +137,8 @@ fn secured(
     let options = namespace::options(&format!("{AT}.namespace_options"), namespace_options.as_ref())?;
     let modes = namespace::of_sandbox(&options);
     let user = security::user(AT, run_as_user.as_ref(), run_as_group.as_ref(), "")?;
-    security::groups_policy(AT, *supplemental_groups_policy, user.as_deref())?;
+    // the pause program reads no files, so that no image's groups matter
+    account::policy(AT, *supplemental_groups_policy)?;
     let seccomp = security::Seccomp {
         profile: seccomp.as_ref(),
         deprecated: seccomp_profile_path,
