@@ -49,6 +49,9 @@ async fn writes_make_few_engine_calls_and_reads_none(case: Case) {
     let mut cheapest = Cheapest::default();
     // brings the pause image in
     let first = case.run_pod("first").await;
+    let (_, made) = calls(&case, case.create(&first, &with_group("grouped"))).await;
+    // the look into the image: create, two files, remove
+    cheapest.note("CreateContainer with a group, image unknown", 5, made);
     for round in 0..4 {
         // off the beat of what the daemon does by itself every few seconds
         tokio::time::sleep(Duration::from_millis(round * 700)).await;
@@ -57,6 +60,8 @@ async fn writes_make_few_engine_calls_and_reads_none(case: Case) {
         cheapest.note("RunPodSandbox", 4, made);
         let (id, made) = calls(&case, case.create(&pod, &sleeper("main"))).await;
         cheapest.note("CreateContainer", 1, made);
+        let (_, made) = calls(&case, case.create(&pod, &with_group("grouped"))).await;
+        cheapest.note("CreateContainer with a group, image known", 1, made);
         let (started, made) = calls(&case, case.cri.start(&id)).await;
         started.unwrap();
         cheapest.note("StartContainer", 2, made);
@@ -86,6 +91,15 @@ async fn writes_make_few_engine_calls_and_reads_none(case: Case) {
     }
     case.cri.remove_pod(&first.id).await.unwrap();
     cheapest.check();
+}
+
+/// A container whose image's users must be known.
+fn with_group(name: &str) -> cri::ContainerConfig {
+    let mut config = sleeper(name);
+    let id = Some(cri::Int64Value { value: 1000 });
+    config.linux.as_mut().unwrap().security_context =
+        Some(cri::LinuxContainerSecurityContext { run_as_user: id, run_as_group: id, ..Default::default() });
+    config
 }
 
 /// What an idle kubelet asks, several times.

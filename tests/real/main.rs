@@ -15,6 +15,7 @@
 //! - `exec`       ExecSync: output, exit codes, timeout, limits
 //! - `streams`    exec, attach and port-forward over SPDY and WebSocket, by the clients in `stream_client`
 //! - `resources`  limits, updates, statistics, what the kubelet sends on cgroup v2, oom_score_adj
+//! - `defaults`   an engine whose daemon.json has other defaults for everything
 //! - `security`   what a security context asks for, held against the container
 //! - `images`     pull, status, list, removal, the pinned pause image
 //! - `network`    bridge, host network, ports, DNS, sysctls, namespaces
@@ -32,6 +33,7 @@ mod check;
 mod container;
 mod cost;
 mod crash;
+mod defaults;
 mod exec;
 mod images;
 mod lab;
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         streams::trials(),
         resources::trials(),
         security::trials(),
+        defaults::trials(),
         images::trials(),
         network::trials(),
         refusals::trials(),

@@ -154,7 +154,13 @@ const BAD_CONTAINERS: &[(&str, SpoilContainer)] = &[
     ("config.mounts[0].recursive_read_only", |config| {
         config.mounts = vec![cri::Mount { recursive_read_only: true, ..mount("/tmp", "/mnt") }];
     }),
+    ("config.mounts[0].container_path", |config| config.mounts = vec![mount("/tmp", "/")]),
+    ("config.mounts[0].container_path", |config| config.mounts = vec![mount("/tmp", "..")]),
+    ("config.mounts[0].container_path", |config| config.mounts = vec![mount("/tmp", "/mnt/../..")]),
+    ("config.mounts[1].container_path", |config| config.mounts = vec![mount("/tmp", "/mnt"), mount("/tmp", "/mnt")]),
     ("config.devices[0].host_path", |config| config.devices = vec![cri::Device::default()]),
+    ("config.devices[0].host_path", |config| config.devices = vec![device("/dev/no-such-device")]),
+    ("config.devices[0].host_path", |config| config.devices = vec![device("/etc/passwd")]),
     ("config.labels", |config| config.labels.extend(texts(&[("io.kubernetes.sandbox.id", "elsewhere")]))),
     ("config.stop_signal", |config| config.stop_signal = 4711),
     ("config.linux.resources.memory_limit_in_bytes", |config| resources(config).memory_limit_in_bytes = -5),
@@ -168,6 +174,27 @@ const BAD_CONTAINERS: &[(&str, SpoilContainer)] = &[
     }),
     ("config.linux.resources.unified", |config| {
         resources(config).unified = texts(&[("../cgroup.procs", "1")]);
+    }),
+    ("config.linux.resources.cpu_period", |config| resources(config).cpu_period = 5),
+    ("config.linux.resources.cpu_quota", |config| resources(config).cpu_quota = 5),
+    ("config.linux.resources.cpuset_cpus", |config| resources(config).cpuset_cpus = "zero".to_owned()),
+    ("config.linux.resources.unified", |config| {
+        resources(config).unified = texts(&[("memory.no_such_file", "1")]);
+    }),
+    ("config.linux.resources.hugepage_limits", |config| {
+        resources(config).hugepage_limits = vec![cri::HugepageLimit { page_size: "3MB".to_owned(), limit: 3 << 20 }];
+    }),
+    ("config.linux.security_context.supplemental_groups[1]", |config| {
+        security(config).supplemental_groups = vec![1, 1 << 31];
+    }),
+    ("config.linux.security_context.supplemental_groups_policy", |config| {
+        security(config).supplemental_groups_policy = 7;
+    }),
+    ("config.linux.security_context.seccomp.localhost_ref", |config| {
+        security(config).seccomp = Some(cri::SecurityProfile {
+            profile_type: cri::security_profile::ProfileType::Localhost.into(),
+            localhost_ref: "/etc/passwd".to_owned(),
+        });
     }),
     ("config.linux.security_context.run_as_user", |config| {
         security(config).run_as_user = Some(cri::Int64Value { value: 1 << 40 });
@@ -190,6 +217,10 @@ const BAD_CONTAINERS: &[(&str, SpoilContainer)] = &[
             Some(cri::WindowsContainerConfig { security_context: Some(Default::default()), ..Default::default() });
     }),
 ];
+
+fn device(host_path: &str) -> cri::Device {
+    cri::Device { host_path: host_path.to_owned(), ..Default::default() }
+}
 
 fn env(key: &str, value: &[u8]) -> cri::KeyValue {
     cri::KeyValue { key: key.to_owned(), value: value.to_vec() }
