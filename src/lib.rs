@@ -7,6 +7,7 @@ pub mod config;
 pub mod cri;
 pub mod engine;
 pub mod error;
+pub mod etc;
 pub mod id;
 pub mod index;
 pub mod log;

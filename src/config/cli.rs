@@ -52,6 +52,15 @@ pub struct Flags {
     /// cni, or bridge for Docker's own network (also: no-op, or empty)
     #[arg(long = "network-plugin", value_name = "NAME", default_value = "cni")]
     pub network_plugin: String,
+    /// What the Engine builds under a CNI network: bare for nothing, which starts pods faster, or engine for its own sandbox
+    #[arg(long = "sandbox-network", value_name = "WHAT", default_value = "bare")]
+    pub sandbox_network: String,
+    /// Accepted and without meaning: kubenet's, which is gone
+    #[arg(long = "hairpin-mode", value_name = "MODE")]
+    pub hairpin_mode: Option<String>,
+    /// Accepted and without meaning: kubenet's, which is gone
+    #[arg(long = "network-plugin-mtu", value_name = "BYTES")]
+    pub network_plugin_mtu: Option<String>,
     /// Directory of CNI configurations; the first by name that can be read is used
     #[arg(long = "cni-conf-dir", value_name = "DIR", default_value = "/etc/cni/net.d")]
     pub cni_conf_dir: PathBuf,
@@ -61,7 +70,7 @@ pub struct Flags {
     /// Directory of CNI results
     #[arg(long = "cni-cache-dir", value_name = "DIR", default_value = "/var/lib/cni/cache")]
     pub cni_cache_dir: PathBuf,
-    /// Directory of what Docker can't hold: CNI results, log positions
+    /// Directory of what Docker can't hold: CNI results, log positions, files that containers mount
     #[arg(
         long = "cri-dockerd-root-directory",
         alias = "root-directory",

@@ -24,6 +24,10 @@ pub struct Config {
     pub sandbox_image: Option<String>,
     /// Who makes pod networks.
     pub network: Network,
+    /// Under a CNI network, the Engine builds no network sandbox of its own.
+    pub bare_sandboxes: bool,
+    /// Flags that were given and mean nothing here.
+    pub meaningless: Vec<&'static str>,
     /// Where CNI's files are.
     pub cni: CniDirs,
     /// Our state.
@@ -87,12 +91,15 @@ impl Config {
             Duration::ZERO => Duration::from_secs(119),
             given => given,
         };
+        let meaningless = meaningless(&flags)?;
         let deadline = time("image-pull-progress-deadline", &flags.image_pull_progress_deadline)?;
         Ok(Config {
             endpoints,
             docker_socket: socket("docker-endpoint", &flags.docker_endpoint)?,
             sandbox_image: Some(flags.pod_infra_container_image).filter(|image| !image.is_empty()),
             network: network(&flags.network_plugin)?,
+            bare_sandboxes: bare_sandboxes(&flags.sandbox_network)?,
+            meaningless,
             cni: CniDirs { conf: flags.cni_conf_dir, bin: flags.cni_bin_dir, cache: flags.cni_cache_dir },
             state_dir: flags.root_directory,
             streaming: address(&flags.streaming_bind_addr)?,
@@ -129,6 +136,32 @@ fn network(text: &str) -> Result<Network, Error> {
         "bridge" | "no-op" | "" => Ok(Network::Bridge),
         other => Err(Error { flag: "network-plugin", reason: format!("{other:?} is neither cni nor bridge") }),
     }
+}
+
+fn bare_sandboxes(text: &str) -> Result<bool, Error> {
+    match text {
+        "bare" => Ok(true),
+        "engine" => Ok(false),
+        other => Err(Error { flag: "sandbox-network", reason: format!("{other:?} is neither bare nor engine") }),
+    }
+}
+
+/// What cri-dockerd's kubenet obeyed, in its values.
+fn meaningless(flags: &Flags) -> Result<Vec<&'static str>, Error> {
+    let mut given = Vec::new();
+    if let Some(mode) = &flags.hairpin_mode {
+        if !["promiscuous-bridge", "hairpin-veth", "none"].contains(&mode.as_str()) {
+            let reason = format!("{mode:?} is none of promiscuous-bridge, hairpin-veth, none");
+            return Err(Error { flag: "hairpin-mode", reason });
+        }
+        given.push("hairpin-mode");
+    }
+    if let Some(bytes) = &flags.network_plugin_mtu {
+        let flag = "network-plugin-mtu";
+        bytes.parse::<u16>().map_err(|_| Error { flag, reason: format!("{bytes:?} is not a number of bytes") })?;
+        given.push(flag);
+    }
+    Ok(given)
 }
 
 fn time(flag: &'static str, text: &str) -> Result<Duration, Error> {
@@ -220,6 +253,7 @@ mod tests {
         assert_eq!(config.endpoints, [PathBuf::from("/run/dockershim.sock")]);
         assert_eq!(config.docker_socket, PathBuf::from("/var/run/docker.sock"));
         assert_eq!(config.network, Network::Cni);
+        assert!(config.bare_sandboxes && config.meaningless.is_empty());
         assert_eq!(config.sandbox_image, None);
         assert!(config.streaming.ip().is_loopback());
         assert_eq!(config.stream_limits.idle, Duration::from_secs(4 * 60 * 60));
@@ -243,6 +277,12 @@ mod tests {
     }
 
     #[test]
+    fn kubenets_flags_are_taken_and_told_of() {
+        let config = config(&["--hairpin-mode=hairpin-veth", "--network-plugin-mtu", "1460"]).unwrap();
+        assert_eq!(config.meaningless, ["hairpin-mode", "network-plugin-mtu"]);
+    }
+
+    #[test]
     fn logs_are_told_by_three_flags() {
         let config = config(&["--log-format=docker", "--log-spool-size=4MiB", "--log-spool-files=2"]).unwrap();
         assert_eq!(config.log_format, Format::Docker);
@@ -255,6 +295,9 @@ mod tests {
             ("--docker-endpoint=tcp://1.2.3.4:5", "docker-endpoint"),
             ("--container-runtime-endpoint=relative.sock", "container-runtime-endpoint"),
             ("--network-plugin=kubenet", "network-plugin"),
+            ("--sandbox-network=none", "sandbox-network"),
+            ("--hairpin-mode=maybe", "hairpin-mode"),
+            ("--network-plugin-mtu=-1", "network-plugin-mtu"),
             ("--log-level=loud", "log-level"),
             ("--runtime-request-timeout=soon", "runtime-request-timeout"),
             ("--streaming-bind-addr=nowhere", "streaming-bind-addr"),

@@ -75,6 +75,9 @@ pub struct ContainerInspect {
     /// The Engine's own resolv.conf of the container; empty when it made none.
     #[serde(deserialize_with = "nullable")]
     pub resolv_conf_path: String,
+    /// SELinux label of the container's files; empty where SELinux is off.
+    #[serde(deserialize_with = "nullable")]
+    pub mount_label: String,
     /// The json-file log; empty with other drivers.
     #[serde(deserialize_with = "nullable")]
     pub log_path: String,
@@ -123,6 +126,12 @@ pub struct ContainerConfig {
     /// Labels, the image's included.
     #[serde(deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
+    /// Given at create, or the beginning of the id.
+    #[serde(deserialize_with = "nullable")]
+    pub hostname: String,
+    /// The Engine made no network sandbox, and no files that go with one.
+    #[serde(deserialize_with = "nullable")]
+    pub network_disabled: bool,
     /// `uid[:gid]` or a name.
     #[serde(deserialize_with = "nullable")]
     pub user: String,
@@ -147,6 +156,9 @@ pub struct HostConfig {
     /// `host`, `none`, `default`, `bridge`, `container:<id>`.
     #[serde(deserialize_with = "nullable")]
     pub network_mode: String,
+    /// By `port/protocol` of the container.
+    #[serde(deserialize_with = "nullable")]
+    pub port_bindings: BTreeMap<String, Option<Vec<PortBinding>>>,
     /// ``, `host`, `container:<id>`.
     #[serde(deserialize_with = "nullable")]
     pub pid_mode: String,
@@ -186,6 +198,18 @@ pub struct HostConfig {
     /// Supplementary groups, names or numbers.
     #[serde(deserialize_with = "nullable")]
     pub group_add: Vec<String>,
+}
+
+/// A port of the node that leads to a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PortBinding {
+    /// Address on the node; empty for all.
+    #[serde(deserialize_with = "nullable")]
+    pub host_ip: String,
+    /// A number; empty or 0 for any that is free.
+    #[serde(deserialize_with = "nullable")]
+    pub host_port: String,
 }
 
 /// One of `Mounts` of an inspect.

@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::cri::image_service_server::ImageServiceServer;
 use crate::cri::runtime_service_server::RuntimeServiceServer;
 use crate::engine::{self, Engine, Timeouts};
+use crate::etc::{self, Etc};
 use crate::index::Index;
 use crate::log::Pumps;
 use crate::record::{self, Records};
@@ -43,6 +44,9 @@ pub use status::in_one_line;
 
 /// Largest request: what the kubelet takes as a reply, it may also send.
 const LARGEST_REQUEST: usize = 16 << 20;
+
+/// What to do about flags that only cri-dockerd's kubenet obeyed.
+const MEANINGLESS: &str = "such things are set in the CNI configuration, or in Docker's daemon.json";
 
 /// How long RPCs on their way may still take after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -74,6 +78,12 @@ pub enum Error {
     Records {
         /// Which, and why.
         source: record::Error,
+    },
+    /// The pods' files can't be reached.
+    #[error("{source}")]
+    Etc {
+        /// Which, and why.
+        source: etc::Error,
     },
     /// Another adapter for Docker answers.
     #[error(
@@ -159,6 +169,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         streams = %address,
         "serving"
     );
+    for flag in &config.meaningless {
+        tracing::warn!("--{flag} is accepted for cri-dockerd's sake and means nothing here: {MEANINGLESS}");
+    }
     let daemon = wire(config, address)?;
     tokio::spawn(Leftovers::note(&daemon).clear());
     let feed = tokio::spawn(daemon.index.clone().run());
@@ -190,10 +203,11 @@ fn wire(config: Config, streaming: SocketAddr) -> Result<Arc<Daemon>, Error> {
     let engine = Engine::new(config.docker_socket.clone(), timeouts).map_err(|source| Error::Engine { source })?;
     let pumps = Pumps::new(records(&config.state_dir, "logs")?, config.log_format);
     let cni = Cni::new(config.cni.clone(), records(&config.state_dir, "network")?);
+    let etc = Etc::open(&config.state_dir.join("etc")).map_err(|source| Error::Etc { source })?;
     let assigned = cni.clone();
     let index = Index::new(engine.clone(), pumps.clone(), Arc::new(move |id| assigned.addresses(id)));
     let streams = Streams::new(streaming, config.stream_limits, engine.clone(), index.clone());
-    Ok(Daemon::new(config, engine, index, pumps, cni, streams))
+    Ok(Daemon::new(config, engine, index, pumps, cni, etc, streams))
 }
 
 fn records(state_dir: &Path, name: &str) -> Result<Records, Error> {

@@ -1,4 +1,5 @@
-//! What is left of sandboxes and containers that were removed while no dockershim ran: network attachments and log positions.
+//! What is left of sandboxes and containers that were removed while no dockershim ran: network attachments, files that containers
+//! mounted, log positions.
 //! Looked up before anything is served, so that nothing of a write under way is taken for a leftover.
 
 use std::sync::Arc;
@@ -10,18 +11,24 @@ use crate::id::ContainerId;
 pub struct Leftovers {
     daemon: Arc<Daemon>,
     attachments: Vec<String>,
+    etc: Vec<String>,
     positions: Vec<String>,
 }
 
 impl Leftovers {
     /// Notes the records that are there now.
     pub fn note(daemon: &Arc<Daemon>) -> Self {
-        Leftovers { daemon: daemon.clone(), attachments: daemon.cni.attached(), positions: daemon.pumps.positions() }
+        let etc = daemon.etc.sandboxes().unwrap_or_else(|error| {
+            tracing::warn!(%error, "files of sandboxes that are gone stay");
+            Vec::new()
+        });
+        let (attachments, positions) = (daemon.cni.attached(), daemon.pumps.positions());
+        Leftovers { daemon: daemon.clone(), attachments, etc, positions }
     }
 
     /// Once the index is true, undoes what belongs to nothing in it.
     pub async fn clear(self) {
-        let Leftovers { daemon, attachments, positions } = self;
+        let Leftovers { daemon, attachments, etc, positions } = self;
         while daemon.index.synced().await.is_err() {}
         let gone = |id: &String| !daemon.index.table().has(id);
         for id in attachments.into_iter().filter(|id| gone(id)) {
@@ -29,6 +36,9 @@ impl Leftovers {
                 Ok(()) => tracing::info!(sandbox = id, "network of a sandbox that is gone taken down"),
                 Err(error) => tracing::warn!(sandbox = id, %error, "network of a sandbox that is gone stays"),
             }
+        }
+        for id in etc.into_iter().filter(|id| gone(id)) {
+            daemon.remove_etc(&id).await;
         }
         for id in positions.into_iter().filter(|id| gone(id)) {
             daemon.pumps.forget(&ContainerId::new(id)).await;

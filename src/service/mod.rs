@@ -20,6 +20,7 @@ use crate::cni::Cni;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::etc::Etc;
 use crate::index::Index;
 use crate::log::Pumps;
 use crate::stream::Streams;
@@ -37,6 +38,8 @@ pub struct Daemon {
     pub pumps: Pumps,
     /// Pod networks.
     pub cni: Cni,
+    /// Files in `/etc` of pods in whose network the Engine has no part.
+    pub etc: Etc,
     /// Exec, attach and port-forward.
     pub streams: Streams,
     /// One lock per Docker name: a sandbox's for Run, Stop, Remove and creates in it, a container's for Start, Update, Remove.
@@ -49,7 +52,15 @@ pub struct Daemon {
 
 impl Daemon {
     /// Puts the handles together.
-    pub fn new(config: Config, engine: Engine, index: Index, pumps: Pumps, cni: Cni, streams: Streams) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        engine: Engine,
+        index: Index,
+        pumps: Pumps,
+        cni: Cni,
+        etc: Etc,
+        streams: Streams,
+    ) -> Arc<Self> {
         let oom_score_floor = node::oom_score_floor(config.restrict_oom);
         Arc::new(Daemon {
             config,
@@ -57,6 +68,7 @@ impl Daemon {
             index,
             pumps,
             cni,
+            etc,
             streams,
             locks: Locks::default(),
             cgroups: stats::Cgroups::default(),

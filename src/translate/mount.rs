@@ -3,6 +3,7 @@
 
 use bollard::models::{Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountImageOptions, MountType};
 
+use super::etc;
 use super::node::Node;
 use crate::cri;
 use crate::engine::feature::Feature;
@@ -94,7 +95,13 @@ fn image_mount(at: &str, mount: &cri::Mount, image: &cri::ImageSpec, node: &Node
 }
 
 /// Private propagation is left to the Engine, which widens it where its own root directory is mounted.
-fn bind(at: &str, source: &str, mount: &cri::Mount, propagation: cri::MountPropagation, node: &Node) -> Result<Mount> {
+pub(super) fn bind(
+    at: &str,
+    source: &str,
+    mount: &cri::Mount,
+    propagation: cri::MountPropagation,
+    node: &Node,
+) -> Result<Mount> {
     if !source.starts_with('/') {
         return Err(Error::invalid(format!("{at}.host_path"), format!("{source:?} is not an absolute path")));
     }
@@ -143,9 +150,10 @@ fn bind_text(at: &str, source: &str, mount: &cri::Mount, propagation: cri::Mount
     Ok(format!("{source}:{}:{access},Z{propagation}", mount.container_path))
 }
 
-/// The mounts that an inspect shows: binds and images, not the volumes of the image.
-pub(super) fn told(mounts: &[MountPoint]) -> Vec<cri::Mount> {
+/// The mounts of a sandbox's container that an inspect shows: binds and images, not the volumes of the image nor our own files.
+pub(super) fn told(mounts: &[MountPoint], sandbox: &str) -> Vec<cri::Mount> {
     let shown = mounts.iter().filter(|mount| matches!(mount.kind.as_str(), "bind" | "image"));
+    let shown = shown.filter(|mount| !etc::is_ours(&mount.source, &mount.destination, sandbox));
     let mut told: Vec<cri::Mount> = shown
         .map(|mount| {
             let propagation = match mount.propagation.as_str() {
@@ -238,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn volumes_of_the_image_are_not_the_pods() {
+    fn volumes_of_the_image_and_files_of_ours_are_not_the_pods() {
         let point = |kind: &str, destination: &str, rw, propagation: &str| MountPoint {
             kind: kind.into(),
             source: "/s".into(),
@@ -246,11 +254,13 @@ mod tests {
             rw,
             propagation: propagation.into(),
         };
-        let told = told(&[
+        let points = [
             point("bind", "/b", false, "rslave"),
             point("volume", "/v", true, ""),
             point("bind", "/a", true, "rprivate"),
-        ]);
+            MountPoint { source: "/state/5a4d/hosts".into(), ..point("bind", "/etc/hosts", true, "") },
+        ];
+        let told = told(&points, "5a4d");
         assert_eq!(told.iter().map(|mount| mount.container_path.as_str()).collect::<Vec<_>>(), ["/a", "/b"]);
         assert!(told[1].readonly && told[1].propagation() == cri::MountPropagation::PropagationHostToContainer);
     }

@@ -67,12 +67,14 @@ impl Wanted<'_> {
             .and_then(|context| seccomp_file(context.seccomp.as_ref(), &context.seccomp_profile_path));
         let seccomp = read_seccomp("config.linux.security_context.seccomp.localhost_ref", file)?;
         let log_path = self.log_path()?;
+        let etc = daemon.keep_etc(self.sandbox).await?;
         let request = ContainerRequest {
             config: self.config,
             sandbox_config: self.sandbox_config,
             sandbox: self.sandbox,
             image,
             sources: &sources(&self.config.mounts).await?,
+            etc: etc.as_deref(),
             seccomp_content: seccomp.as_deref(),
             log_path: &log_path,
             fingerprint: self.fingerprint,

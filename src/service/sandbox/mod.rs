@@ -1,5 +1,6 @@
 //! Verbs about pod sandboxes.
 
+mod etc;
 mod list;
 mod pause_image;
 mod port_forward;

@@ -1,7 +1,7 @@
 //! RunPodSandbox: makes the pause container, its network, and answers when the sandbox is READY.
 //!
 //! ```text
-//! create ─▶ start ─▶ inspect ─▶ resolv.conf ─▶ CNI ADD (cni mode) ─▶ in the index as READY
+//! create ─▶ start ─▶ inspect ─▶ the Engine's resolv.conf ─▶ CNI ADD, our own files of /etc (cni mode) ─▶ in the index as READY
 //! ```
 //!
 //! Three engine calls. An equal request that comes while this one runs waits for it and gets its id; a dead sandbox of the same
@@ -33,6 +33,7 @@ pub async fn run_pod_sandbox(
     if let Some(id) = find_holder(daemon, &docker_name, &fingerprint).await? {
         return Ok(cri::RunPodSandboxResponse { pod_sandbox_id: id });
     }
+    refuse_taken_ports(daemon, &config)?;
     let wanted = Wanted { config: &config, runtime_handler: &runtime_handler, fingerprint: &fingerprint };
     let _own = daemon.index.own_write(&docker_name);
     let id = create(daemon, &wanted, &docker_name).await?;
@@ -64,6 +65,7 @@ impl Wanted<'_> {
             runtime_handler: self.runtime_handler,
             image,
             network: daemon.config.network,
+            bare: daemon.config.bare_sandboxes,
             seccomp_content: seccomp.as_deref(),
             fingerprint: self.fingerprint,
             created_at_ns: now_ns(),
@@ -73,11 +75,30 @@ impl Wanted<'_> {
 
     /// Whether a CNI plugin makes the pod's network.
     fn needs_cni(&self, daemon: &Daemon) -> bool {
-        let options = self.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
-        let options = options.and_then(|context| context.namespace_options.as_ref());
-        let host = options.is_some_and(|options| options.network() == cri::NamespaceMode::Node);
-        daemon.config.network == Network::Cni && !host
+        daemon.config.network == Network::Cni && !has_host_network(self.config)
     }
+}
+
+fn has_host_network(config: &cri::PodSandboxConfig) -> bool {
+    let options = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let options = options.and_then(|context| context.namespace_options.as_ref());
+    options.is_some_and(|options| options.network() == cri::NamespaceMode::Node)
+}
+
+/// Where the Engine publishes ports, one that another pod holds would be found at the start alone, in words that don't name it.
+fn refuse_taken_ports(daemon: &Daemon, config: &cri::PodSandboxConfig) -> Result<()> {
+    if daemon.config.network != Network::Bridge || has_host_network(config) {
+        return Ok(());
+    }
+    let wanted = port::host_ports(&config.port_mappings)?;
+    let table = daemon.index.table();
+    for other in table.sandboxes().filter(|other| !other.has_ended()) {
+        if let Some(taken) = wanted.iter().find(|port| other.host_ports.iter().any(|held| held.overlaps(port))) {
+            let holder = pod_name(Some(&other.metadata));
+            return Err(Error::FailedPrecondition(format!("host port {taken} is held by pod {holder}")));
+        }
+    }
+    Ok(())
 }
 
 /// Who holds the name: the result of an equal request, something dead that is cleared away, or somebody else.
@@ -124,17 +145,18 @@ async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str) -> Result<Sand
     daemon.engine.start(id).await.map_err(|error| error.while_doing(format!("start sandbox of {}", pod())))?;
     let inspect = daemon.engine.inspect(id, Daemon::INSPECT_LIMIT).await;
     let inspect = inspect.map_err(|error| error.while_doing(format!("inspect sandbox of {}", pod())))?;
-    let made = sandbox::from_inspect(&inspect).filter(|sandbox| sandbox.ready).ok_or_else(|| {
+    let mut made = sandbox::from_inspect(&inspect).filter(|sandbox| sandbox.ready).ok_or_else(|| {
         Error::FailedPrecondition(format!("sandbox of {} ended at once: {}", pod(), inspect.state.error))
     })?;
     daemon.index.keep_resolv_conf(&made).await?;
     if wanted.needs_cni(daemon) {
         let attachment = attachment(wanted.config, id, made.pid)?;
-        daemon.cni.add(&attachment).await.map_err(|error| match error {
+        made.ips = daemon.cni.add(&attachment).await.map_err(|error| match error {
             cni::Error::Annotation { .. } | cni::Error::Argument { .. } => Error::invalid("config", error.to_string()),
             error => Error::internal(format!("network of {}", pod()), error),
         })?;
     }
+    daemon.keep_etc(&made).await?;
     Ok(made)
 }
 
@@ -161,5 +183,6 @@ async fn undo(daemon: &Daemon, id: &str) {
         Err(error) if error.is_not_found() => {}
         Err(error) => tracing::warn!(sandbox = id, %error, "failed sandbox not removed"),
     }
+    daemon.remove_etc(id).await;
     daemon.index.remove(id);
 }

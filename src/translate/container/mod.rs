@@ -12,7 +12,7 @@ use super::name::{self, Name};
 use super::node::{self, Create, Node};
 use super::resources::{self, limits};
 use super::sandbox::{created_at_ns, is_privileged, refuse_windows};
-use super::{device, filter, mount, namespace, security, signal, state};
+use super::{device, etc, filter, mount, namespace, security, signal, state};
 use crate::cri;
 use crate::engine::model::{self, ContainerInspect, MountPoint};
 use crate::error::{Error, Result};
@@ -33,6 +33,8 @@ pub struct ContainerRequest<'a> {
     pub image: &'a ImageFacts,
     /// Host paths of the mounts, links resolved, one each.
     pub sources: &'a [String],
+    /// Where the pod's files of `/etc` are; None where the Engine makes them.
+    pub etc: Option<&'a str>,
     /// Of the file that a localhost seccomp profile names.
     pub seccomp_content: Option<&'a str>,
     /// Where the CRI log will be; empty for none.
@@ -83,8 +85,11 @@ pub fn create_body(request: &ContainerRequest<'_>, node: &Node) -> Result<Create
     let (user, mut host) = secured(security_context.as_ref(), request, node)?;
     let limits = limits("config.linux.resources", &resources.clone().unwrap_or_default(), node)?;
     limits.apply(&mut host, node);
-    let mount::Mounts { mounts, binds } = mount::mounts(mounts, request.sources, node)?;
-    host.mounts = Some(mounts);
+    let mount::Mounts { mounts: mut all, binds } = mount::mounts(mounts, request.sources, node)?;
+    if let Some(dir) = request.etc {
+        all.extend(etc::mounts(dir, mounts, host.readonly_rootfs.unwrap_or_default(), node)?);
+    }
+    host.mounts = Some(all);
     host.binds = (!binds.is_empty()).then_some(binds);
     host.devices = Some(device::mappings(devices)?);
     host.device_requests = Some(device::requests(cdi_devices, node)?);
@@ -271,6 +276,7 @@ pub fn as_created(id: &str, create: &Create, image: &ImageFacts) -> ContainerIns
             open_stdin: body.open_stdin.unwrap_or_default(),
             stdin_once: body.stdin_once.unwrap_or_default(),
             stop_signal: body.stop_signal.clone().unwrap_or_else(|| image.stop_signal.clone()),
+            ..model::ContainerConfig::default()
         },
         mounts: host.mounts.iter().flatten().map(bind).collect(),
         host_config: model::HostConfig {
@@ -321,7 +327,7 @@ pub fn from_inspect(inspect: &ContainerInspect) -> Option<Container> {
         reason: life.reason,
         message: life.message,
         pid: inspect.state.pid,
-        mounts: mount::told(&inspect.mounts),
+        mounts: mount::told(&inspect.mounts, &label(label::SANDBOX_ID)),
         log_path: label(label::LOG_PATH),
         spool_path: inspect.log_path.clone(),
         resources: resources::told(&inspect.host_config, &wishes),
