@@ -18,6 +18,7 @@
 //! - `security`   what a security context asks for, held against the container
 //! - `images`     pull, status, list, removal, the pinned pause image
 //! - `network`    bridge, host network, ports, DNS, sysctls, namespaces
+//! - `bare`     CNI pods whose network namespace the Engine leaves alone: files of /etc, restarts, many at once
 //! - `refusals`   bad input by field, what the transport refuses, and that nothing is left behind
 //! - `crash`      SIGKILL at any time, engines that go and come, a second dockershim
 //! - `cost`       engine calls per RPC
@@ -28,6 +29,7 @@
     reason = "what a test can't go on without fails it; a suite speaks to who runs it"
 )]
 
+mod bare;
 mod check;
 mod container;
 mod cost;
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         security::trials(),
         images::trials(),
         network::trials(),
+        bare::trials(),
         refusals::trials(),
         crash::trials(),
         cost::trials(),

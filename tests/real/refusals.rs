@@ -68,6 +68,18 @@ const BAD_PODS: &[(&str, SpoilPod)] = &[
     ("config.port_mappings[0].protocol", |pod| {
         pod.port_mappings = vec![cri::PortMapping { protocol: 9, ..port(80, 8080) }];
     }),
+    ("config.port_mappings", |pod| {
+        pod.port_mappings =
+            vec![port(80, 8080), cri::PortMapping { host_ip: "127.0.0.1".to_owned(), ..port(81, 8080) }];
+    }),
+    ("config.linux.sysctls", |pod| sysctl(pod, "vm.swappiness", "1")),
+    ("config.linux.sysctls", |pod| sysctl(pod, "net.ipv4.ip_forward\nkernel.core_pattern", "1")),
+    ("config.linux.sysctls", |pod| sysctl(pod, "net.ipv4.ip_forward", "1+kernel.core_pattern=|/x")),
+    ("config.linux.sysctls", |pod| {
+        context(pod).namespace_options =
+            Some(cri::NamespaceOption { network: cri::NamespaceMode::Node.into(), ..Default::default() });
+        sysctl(pod, "net.ipv4.ip_forward", "1");
+    }),
     ("config.dns_config.servers[0]", |pod| pod.dns_config = Some(dns("1.2.3.4\nnameserver 6.6.6.6"))),
     ("config.dns_config.servers[0]", |pod| pod.dns_config = Some(dns(""))),
     ("config.labels", |pod| pod.labels.extend(texts(&[("io.kubernetes.docker.type", "container")]))),
@@ -89,10 +101,15 @@ const BAD_PODS: &[(&str, SpoilPod)] = &[
         });
     }),
     ("config.hostname", |pod| pod.hostname = "h".repeat(300)),
+    ("config.hostname", |pod| pod.hostname = "a\n1.2.3.4\tb".to_owned()),
 ];
 
 fn port(container_port: i32, host_port: i32) -> cri::PortMapping {
     cri::PortMapping { container_port, host_port, ..Default::default() }
+}
+
+fn sysctl(pod: &mut cri::PodSandboxConfig, key: &str, value: &str) {
+    pod.linux.as_mut().unwrap().sysctls = texts(&[(key, value)]);
 }
 
 fn dns(server: &str) -> cri::DnsConfig {
