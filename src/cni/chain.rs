@@ -12,6 +12,15 @@ use super::error::{Error, Failure};
 use super::plugin::{self, Deadline};
 use super::result;
 
+/// What a DEL makes of a plugin that isn't there any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// The DEL fails.
+    Fails,
+    /// The other plugins do what they can.
+    IsSkipped,
+}
+
 /// The calls of one attachment.
 pub(super) struct Chain<'a> {
     /// The network.
@@ -55,11 +64,22 @@ impl Chain<'_> {
     }
 
     /// Deletes from the first `called` plugins, the last first; stops at a failure, as the specification wants.
-    pub(super) async fn del(&self, called: usize, result: Option<&Map<String, Value>>) -> Result<(), Error> {
+    pub(super) async fn del(
+        &self,
+        called: usize,
+        result: Option<&Map<String, Value>>,
+        absent: Absent,
+    ) -> Result<(), Error> {
         let deadline = Deadline::within(self.limit);
         let previous = result.filter(|_| self.list.tells_result_at_del());
         for plugin in self.list.plugins.iter().take(called).rev() {
-            self.call(Verb::Del, plugin, previous, deadline).await?;
+            match self.call(Verb::Del, plugin, previous, deadline).await {
+                Err(error) if absent == Absent::IsSkipped && error.is_absent_plugin() => {
+                    let sandbox = &self.parameters.container_id;
+                    tracing::warn!(sandbox, %error, "GIVING UP: the sandbox's network is taken down without this plugin; what it made may be left behind");
+                }
+                deleted => _ = deleted?,
+            }
         }
         Ok(())
     }

@@ -61,6 +61,12 @@ pub struct Flags {
     /// Directory of CNI results
     #[arg(long = "cni-cache-dir", value_name = "DIR", default_value = "/var/lib/cni/cache")]
     pub cni_cache_dir: PathBuf,
+    /// Once after the start, let CNI plugins (1.1) give up what belongs to no pod of ours; not where others use the same network
+    #[arg(long = "cni-gc")]
+    pub cni_gc: bool,
+    /// CIDR of the node's pods, or several with commas, until the kubelet tells it; for CNI plugins that ask for ipRanges
+    #[arg(long = "pod-cidr", value_name = "CIDR,…", default_value = "")]
+    pub pod_cidr: String,
     /// Directory of what Docker can't hold: CNI results, log positions
     #[arg(
         long = "cri-dockerd-root-directory",

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cni::PodCidrs;
 use crate::log::Format;
 use crate::stream::Limits;
 use crate::translate::node::{LogOptions, Network};
@@ -26,6 +27,10 @@ pub struct Config {
     pub network: Network,
     /// Where CNI's files are.
     pub cni: CniDirs,
+    /// Whether CNI plugins are to collect garbage once after the start.
+    pub cni_gc: bool,
+    /// CIDRs of the node's pods, until the kubelet tells them.
+    pub pod_cidrs: PodCidrs,
     /// Our state.
     pub state_dir: PathBuf,
     /// Where streams are served.
@@ -94,6 +99,8 @@ impl Config {
             sandbox_image: Some(flags.pod_infra_container_image).filter(|image| !image.is_empty()),
             network: network(&flags.network_plugin)?,
             cni: CniDirs { conf: flags.cni_conf_dir, bin: flags.cni_bin_dir, cache: flags.cni_cache_dir },
+            cni_gc: flags.cni_gc,
+            pod_cidrs: pod_cidrs(&flags.pod_cidr)?,
             state_dir: flags.root_directory,
             streaming: address(&flags.streaming_bind_addr)?,
             stream_limits: Limits {
@@ -129,6 +136,10 @@ fn network(text: &str) -> Result<Network, Error> {
         "bridge" | "no-op" | "" => Ok(Network::Bridge),
         other => Err(Error { flag: "network-plugin", reason: format!("{other:?} is neither cni nor bridge") }),
     }
+}
+
+fn pod_cidrs(text: &str) -> Result<PodCidrs, Error> {
+    PodCidrs::parse(text).map_err(|reason| Error { flag: "pod-cidr", reason })
 }
 
 fn time(flag: &'static str, text: &str) -> Result<Duration, Error> {
@@ -255,6 +266,7 @@ mod tests {
             ("--docker-endpoint=tcp://1.2.3.4:5", "docker-endpoint"),
             ("--container-runtime-endpoint=relative.sock", "container-runtime-endpoint"),
             ("--network-plugin=kubenet", "network-plugin"),
+            ("--pod-cidr=10.1.0.0", "pod-cidr"),
             ("--log-level=loud", "log-level"),
             ("--runtime-request-timeout=soon", "runtime-request-timeout"),
             ("--streaming-bind-addr=nowhere", "streaming-bind-addr"),

@@ -38,6 +38,7 @@ use crate::record::{self, Records};
 use crate::service::Daemon;
 use crate::service::leftovers::Leftovers;
 use crate::stream::Streams;
+use crate::translate::node::Network;
 
 pub use status::in_one_line;
 
@@ -160,6 +161,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         "serving"
     );
     let daemon = wire(config, address)?;
+    if daemon.config.network == Network::Cni {
+        tokio::spawn(daemon.cni.clone().run());
+    }
     tokio::spawn(Leftovers::note(&daemon).clear());
     let feed = tokio::spawn(daemon.index.clone().run());
     let (stop_streams, streams_stopped) = oneshot::channel::<()>();
@@ -190,6 +194,7 @@ fn wire(config: Config, streaming: SocketAddr) -> Result<Arc<Daemon>, Error> {
     let engine = Engine::new(config.docker_socket.clone(), timeouts).map_err(|source| Error::Engine { source })?;
     let pumps = Pumps::new(records(&config.state_dir, "logs")?, config.log_format);
     let cni = Cni::new(config.cni.clone(), records(&config.state_dir, "network")?);
+    cni.set_pod_cidrs(config.pod_cidrs.clone());
     let assigned = cni.clone();
     let index = Index::new(engine.clone(), pumps.clone(), Arc::new(move |id| assigned.addresses(id)));
     let streams = Streams::new(streaming, config.stream_limits, engine.clone(), index.clone());

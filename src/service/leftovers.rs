@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Daemon;
 use crate::id::ContainerId;
+use crate::translate::node::Network;
 
 /// Records found at the start.
 pub struct Leftovers {
@@ -29,6 +30,10 @@ impl Leftovers {
                 Ok(()) => tracing::info!(sandbox = id, "network of a sandbox that is gone taken down"),
                 Err(error) => tracing::warn!(sandbox = id, %error, "network of a sandbox that is gone stays"),
             }
+        }
+        if daemon.config.cni_gc && daemon.config.network == Network::Cni {
+            let sandboxes = daemon.index.table().sandboxes().map(|sandbox| sandbox.id.to_string()).collect();
+            daemon.cni.collect_garbage(sandboxes).await;
         }
         for id in positions.into_iter().filter(|id| gone(id)) {
             daemon.pumps.forget(&ContainerId::new(id)).await;

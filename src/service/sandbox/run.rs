@@ -148,6 +148,11 @@ fn attachment(config: &cri::PodSandboxConfig, id: &str, pid: i32) -> Result<cni:
         pod_uid: metadata.uid,
         port_mappings: port::cni_mappings(&config.port_mappings)?,
         annotations: config.annotations.clone(),
+        dns: config.dns_config.clone().map(|cri::DnsConfig { servers, searches, options }| cni::Dns {
+            servers,
+            searches,
+            options,
+        }),
     })
 }
 
