@@ -18,6 +18,7 @@
 //! - `security`   what a security context asks for, held against the container
 //! - `images`     pull, status, list, removal, the pinned pause image
 //! - `network`    bridge, host network, ports, DNS, sysctls, namespaces
+//! - `cni`        networks by Debian's plugins: traffic, DEL whatever is gone, failures that leave nothing
 //! - `refusals`   bad input by field, what the transport refuses, and that nothing is left behind
 //! - `crash`      SIGKILL at any time, engines that go and come, a second dockershim
 //! - `cost`       engine calls per RPC
@@ -29,6 +30,7 @@
 )]
 
 mod check;
+mod cni;
 mod container;
 mod cost;
 mod crash;
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         security::trials(),
         images::trials(),
         network::trials(),
+        cni::trials(),
         refusals::trials(),
         crash::trials(),
         cost::trials(),
