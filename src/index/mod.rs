@@ -7,9 +7,13 @@
 //!   listing (reconcile.rs, at each connect and every 30 s)
 //! ```
 //!
+//! What changes in the table is told to those who follow (events.rs).
+//!
 //! **Invariants**: a write of ours is visible here before its RPC answers; a container never goes back from Exited to Running
 //! unless the engine has really started it again; while the engine's state isn't known, readers get `Unavailable`, not a lie.
 
+mod clock;
+mod events;
 mod execs;
 mod exits;
 mod feed;
@@ -32,6 +36,8 @@ use crate::error::{Error, Result};
 use crate::id::SandboxId;
 use crate::log::Pumps;
 
+pub(crate) use clock::now_ns;
+pub use events::Subscription;
 pub use execs::ExecExit;
 use execs::ExecExits;
 pub use health::Health;
@@ -66,6 +72,8 @@ struct Inner {
     table: RwLock<Table>,
     /// Bumped at every change of the table.
     changes: watch::Sender<u64>,
+    events: events::Events,
+    clock: clock::Clock,
     health: watch::Sender<Health>,
     facts: RwLock<Option<Arc<EngineFacts>>>,
     /// Docker names that writes of ours are about, and how many: their events bring no news.
@@ -89,6 +97,8 @@ impl Index {
             addresses,
             table: RwLock::default(),
             changes: watch::channel(0).0,
+            events: events::Events::default(),
+            clock: clock::Clock::default(),
             health: watch::channel(Health::default()).0,
             facts: RwLock::default(),
             own_writes: Mutex::default(),
@@ -164,9 +174,12 @@ impl Index {
         locked(&self.inner.own_writes).contains_key(docker_name)
     }
 
-    /// Changes the table and tells those who wait.
+    /// Changes the table, tells what is new to those who follow, and that there is something to those who wait.
     fn change<T>(&self, change: impl FnOnce(&mut RwLockWriteGuard<'_, Table>) -> T) -> T {
-        let answer = change(&mut self.inner.table.write().unwrap_or_else(PoisonError::into_inner));
+        let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
+        let answer = change(&mut table);
+        self.inner.events.tell(&mut table, || self.stamp());
+        drop(table);
         self.inner.changes.send_modify(|count| *count += 1);
         answer
     }

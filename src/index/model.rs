@@ -2,6 +2,7 @@
 //! Plain values, replaced whole in the index; nothing here asks the engine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::cri;
 use crate::id::{ContainerId, ImageId, SandboxId};
@@ -128,4 +129,32 @@ impl Container {
         self.resources.hugepage_limits.clone_from(&known.resources.hugepage_limits);
         self.resources.oom_score_adj = known.resources.oom_score_adj;
     }
+}
+
+/// What can happen to a sandbox or a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// It is there.
+    Created,
+    /// It runs.
+    Started,
+    /// It runs no more; a container's log is whole.
+    Stopped,
+    /// It is gone.
+    Deleted,
+}
+
+/// Something that has happened, and the pod as it was then.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Of the container, or of the sandbox.
+    pub id: String,
+    /// What happened to it.
+    pub what: Happening,
+    /// Nanoseconds since the epoch; no two events have the same.
+    pub at_ns: i64,
+    /// The sandbox it is in, or is itself: as it was last when it is gone. None for a container that has lost its sandbox before.
+    pub sandbox: Option<Arc<Sandbox>>,
+    /// All containers of the sandbox.
+    pub containers: Vec<Arc<Container>>,
 }

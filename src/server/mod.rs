@@ -166,9 +166,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     // an error is a dropped sender, which means the same
     let stopping = async { drop(streams_stopped.await) };
     let streams = tokio::spawn(daemon.streams.clone().serve(stream_listener, stopping));
+    let index = daemon.index.clone();
     let served = serve(Service { daemon }, listeners, async {
         shutdown.await;
         drop(stop_streams);
+        index.end_events();
     })
     .await;
     // it has been told to stop and gives streams less time than RPCs have had
@@ -193,7 +195,8 @@ fn wire(config: Config, streaming: SocketAddr) -> Result<Arc<Daemon>, Error> {
     let assigned = cni.clone();
     let index = Index::new(engine.clone(), pumps.clone(), Arc::new(move |id| assigned.addresses(id)));
     let streams = Streams::new(streaming, config.stream_limits, engine.clone(), index.clone());
-    Ok(Daemon::new(config, engine, index, pumps, cni, streams))
+    let pod_resources = records(&config.state_dir, "resources")?;
+    Ok(Daemon::new(config, engine, index, pumps, cni, streams, pod_resources))
 }
 
 fn records(state_dir: &Path, name: &str) -> Result<Records, Error> {

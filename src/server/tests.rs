@@ -77,16 +77,25 @@ async fn version_and_status_answer_without_an_engine() {
 }
 
 #[tokio::test]
-async fn what_is_not_implemented_says_so_by_its_name() {
-    let daemon = Running::start("unimplemented").await;
-    let mut client = daemon.client().await;
-    let checkpoint = client.checkpoint_container(cri::CheckpointContainerRequest::default()).await.unwrap_err();
-    let events = client.get_container_events(cri::GetEventsRequest::default()).await.unwrap_err();
-    for (status, rpc) in [(checkpoint, "CheckpointContainer"), (events, "GetContainerEvents")] {
-        assert_eq!(status.code(), Code::Unimplemented);
-        assert_eq!(status.message(), format!("{rpc} is not implemented"));
-    }
+async fn a_checkpoint_is_refused_with_the_reason() {
+    let daemon = Running::start("checkpoint").await;
+    let request = cri::CheckpointContainerRequest { container_id: "c".to_owned(), ..Default::default() };
+    let status = daemon.client().await.checkpoint_container(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("experimental") && status.message().contains("CRIU"), "{status}");
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn events_are_followed_without_an_engine_and_end_when_we_shut_down() {
+    let daemon = Running::start("events").await;
+    let mut client = daemon.client().await;
+    let mut events = client.get_container_events(cri::GetEventsRequest {}).await.unwrap().into_inner();
+    let begun = Instant::now();
+    daemon.stop().await;
+    let end = events.message().await.unwrap_err();
+    assert_eq!((end.code(), end.message()), (Code::Unavailable, "dockershim is shutting down"));
+    assert!(begun.elapsed() < DRAIN / 2);
 }
 
 #[tokio::test]

@@ -3,11 +3,14 @@
 
 use std::time::Instant;
 
+use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, unfold};
 use tonic::{Response, Status};
 use tracing::{Level, debug, info, warn};
 
 use super::status;
 use crate::error::{Error, Result};
+use crate::service::Replies;
 
 /// What a gRPC handler answers.
 pub(super) type Reply<T> = std::result::Result<Response<T>, Status>;
@@ -18,6 +21,36 @@ pub(super) async fn answer<T>(rpc: &'static str, verb: impl Future<Output = Resu
     let result = verb.await;
     call.ended(result.as_ref().err());
     result.map(Response::new).map_err(|error| status::of(&error))
+}
+
+/// What a gRPC handler streams.
+pub(super) type ReplyStream<T> = BoxStream<'static, std::result::Result<T, Status>>;
+
+/// Runs a verb that streams for the RPC named, and stays with it to the stream's end.
+pub(super) async fn stream<T: Send + 'static>(
+    rpc: &'static str,
+    verb: impl Future<Output = Result<Replies<T>>>,
+) -> Reply<ReplyStream<T>> {
+    let mut call = Call { rpc, since: Instant::now(), ended: false };
+    let replies = verb.await.map_err(|error| {
+        call.ended(Some(&error));
+        status::of(&error)
+    })?;
+    let told = unfold(Some((call, replies)), |state| async {
+        let (mut call, mut replies) = state?;
+        match replies.next().await {
+            Some(Ok(reply)) => Some((Ok(reply), Some((call, replies)))),
+            Some(Err(error)) => {
+                call.ended(Some(&error));
+                Some((Err(status::of(&error)), None))
+            }
+            None => {
+                call.ended(None);
+                None
+            }
+        }
+    });
+    Ok(Response::new(told.boxed()))
 }
 
 /// The stream of an RPC that is not implemented.

@@ -1,4 +1,5 @@
-//! What is left of sandboxes and containers that were removed while no dockershim ran: network attachments and log positions.
+//! What is left of sandboxes and containers that were removed while no dockershim ran: network attachments, log
+//! positions, and what pods may use.
 //! Looked up before anything is served, so that nothing of a write under way is taken for a leftover.
 
 use std::sync::Arc;
@@ -11,17 +12,23 @@ pub struct Leftovers {
     daemon: Arc<Daemon>,
     attachments: Vec<String>,
     positions: Vec<String>,
+    resources: Vec<String>,
 }
 
 impl Leftovers {
     /// Notes the records that are there now.
     pub fn note(daemon: &Arc<Daemon>) -> Self {
-        Leftovers { daemon: daemon.clone(), attachments: daemon.cni.attached(), positions: daemon.pumps.positions() }
+        Leftovers {
+            daemon: daemon.clone(),
+            attachments: daemon.cni.attached(),
+            positions: daemon.pumps.positions(),
+            resources: daemon.pod_resources.names().unwrap_or_default(),
+        }
     }
 
     /// Once the index is true, undoes what belongs to nothing in it.
     pub async fn clear(self) {
-        let Leftovers { daemon, attachments, positions } = self;
+        let Leftovers { daemon, attachments, positions, resources } = self;
         while daemon.index.synced().await.is_err() {}
         let gone = |id: &String| !daemon.index.table().has(id);
         for id in attachments.into_iter().filter(|id| gone(id)) {
@@ -32,6 +39,9 @@ impl Leftovers {
         }
         for id in positions.into_iter().filter(|id| gone(id)) {
             daemon.pumps.forget(&ContainerId::new(id)).await;
+        }
+        for id in resources.into_iter().filter(|id| gone(id)) {
+            daemon.forget_resources(&id);
         }
     }
 }

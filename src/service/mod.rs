@@ -3,6 +3,7 @@
 //! **Invariants**: a verb that changes something runs in a task of its own ([`detached`]), because the server drops a handler at
 //! its client's deadline; no lock is held while a container's stop is waited for.
 
+mod batches;
 pub mod container;
 pub mod image;
 pub mod leftovers;
@@ -21,8 +22,12 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::index::Index;
+pub(crate) use crate::index::now_ns;
 use crate::log::Pumps;
+use crate::record::Records;
 use crate::stream::Streams;
+pub use batches::Replies;
+use batches::in_batches;
 use locks::Locks;
 
 /// What the verbs work with: handles only.
@@ -39,6 +44,8 @@ pub struct Daemon {
     pub cni: Cni,
     /// Exec, attach and port-forward.
     pub streams: Streams,
+    /// What pods may use in all, by sandbox.
+    pod_resources: Records,
     /// One lock per Docker name: a sandbox's for Run, Stop, Remove and creates in it, a container's for Start, Update, Remove.
     locks: Locks,
     /// Cgroups of running containers.
@@ -49,7 +56,15 @@ pub struct Daemon {
 
 impl Daemon {
     /// Puts the handles together.
-    pub fn new(config: Config, engine: Engine, index: Index, pumps: Pumps, cni: Cni, streams: Streams) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        engine: Engine,
+        index: Index,
+        pumps: Pumps,
+        cni: Cni,
+        streams: Streams,
+        pod_resources: Records,
+    ) -> Arc<Self> {
         let oom_score_floor = node::oom_score_floor(config.restrict_oom);
         Arc::new(Daemon {
             config,
@@ -58,6 +73,7 @@ impl Daemon {
             pumps,
             cni,
             streams,
+            pod_resources,
             locks: Locks::default(),
             cgroups: stats::Cgroups::default(),
             oom_score_floor,
@@ -96,10 +112,4 @@ fn read_seccomp(field: &str, file: Option<&str>) -> Result<Option<String>> {
         Ok(profile) => Ok(Some(profile.to_string())),
         Err(error) => Err(Error::invalid(field, format!("{path} is not JSON: {error}"))),
     }
-}
-
-/// Nanoseconds since the epoch, for timestamps of readings.
-pub(crate) fn now_ns() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

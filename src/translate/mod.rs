@@ -8,6 +8,7 @@ pub mod auth;
 pub mod container;
 pub mod device;
 pub mod dns;
+pub mod event;
 pub mod filter;
 pub mod image;
 pub mod label;

@@ -6,7 +6,7 @@ mod pull;
 mod remove;
 
 pub use fs_info::image_fs_info;
-pub use list::{image_status, list_images};
+pub use list::{image_status, list_images, stream_images};
 pub use pull::pull_image;
 pub use remove::remove_image;
 

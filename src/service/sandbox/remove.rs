@@ -40,5 +40,6 @@ pub(super) async fn remove_with_containers(daemon: &Daemon, sandbox: &Sandbox) -
         Err(error) => return Err(error.while_doing(format!("remove sandbox {}", sandbox.docker_name))),
     }
     daemon.index.remove(sandbox.id.as_str());
+    daemon.forget_resources(sandbox.id.as_str());
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 mod cgroups;
 mod container;
+mod stream;
 
 pub use cgroups::Cgroups;
 pub use container::{container_stats, list_container_stats};
+pub use stream::stream_container_stats;
