@@ -21,6 +21,7 @@
 //! - `refusals`   bad input by field, what the transport refuses, and that nothing is left behind
 //! - `crash`      SIGKILL at any time, engines that go and come, a second dockershim
 //! - `cost`       engine calls per RPC
+//! - `events`     GetContainerEvents under many ends, what a restart of ours keeps of a pod, lists in batches
 //! - `check`      `dockershim check --run-pod`
 #![expect(
     clippy::unwrap_used,
@@ -32,6 +33,7 @@ mod check;
 mod container;
 mod cost;
 mod crash;
+mod events;
 mod exec;
 mod images;
 mod lab;
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         refusals::trials(),
         crash::trials(),
         cost::trials(),
+        events::trials(),
         check::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, parts.into_iter().flatten().collect());
