@@ -26,7 +26,7 @@ bench:    ## how fast it is, beside the raw Engine
 fuzz-check: ## the fuzz targets, as far as they compile
 	cargo check --locked --manifest-path fuzz/Cargo.toml
 fuzz:     ## each fuzz target for a minute (cargo-fuzz, and a nightly toolchain)
-	for target in log_line log_pump; do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
+	for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
 demo:     ## a first pod, on this machine's Docker
 	scripts/demo.sh
 ci:       test fuzz-check demo ## what CI runs: the tests, the fuzz targets as far as they compile, and a first pod
