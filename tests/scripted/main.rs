@@ -9,6 +9,7 @@
 //! - `pods`        RunPodSandbox: undo, names that are taken, a pruned image, a client that goes away
 //! - `containers`  lives of containers behind the shim's back
 //! - `images`      pulls that fail after they have begun
+//! - `outputs`     content types of exec's answer
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without fails it")]
 
 #[path = "../support/client.rs"]
@@ -19,6 +20,7 @@ mod containers;
 mod dockerd;
 mod http;
 mod images;
+mod outputs;
 mod pods;
 mod script;
 mod stage;
