@@ -23,6 +23,7 @@ test:     tools check unit scripted real ## everything that can fail
 bench:    ## how fast it is, beside the raw Engine
 	cargo bench --locked --bench cri
 	cargo bench --locked --bench log
+	cargo bench --locked --bench stream
 fuzz-check: ## the fuzz targets, as far as they compile
 	cargo check --locked --manifest-path fuzz/Cargo.toml
 fuzz:     ## each fuzz target for a minute (cargo-fuzz, and a nightly toolchain)
