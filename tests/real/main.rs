@@ -12,6 +12,7 @@
 //! - `logs`       CRI log files: format, partial lines, reopening
 //! - `log_places` where logs can't be written, links, other log drivers, removal
 //! - `pump`       logs under SIGKILL, rotation and bursts: every line once
+//! - `shipper`    rsyslog reads a log across rotations
 //! - `exec`       ExecSync: output, exit codes, timeout, limits
 //! - `streams`    exec, attach and port-forward over SPDY and WebSocket, by the clients in `stream_client`
 //! - `resources`  limits, updates, statistics, what the kubelet sends on cgroup v2, oom_score_adj
@@ -43,6 +44,7 @@ mod pump;
 mod refusals;
 mod resources;
 mod security;
+mod shipper;
 mod stop;
 mod stream_client;
 mod streams;
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         logs::trials(),
         log_places::trials(),
         pump::trials(),
+        shipper::trials(),
         exec::trials(),
         streams::trials(),
         resources::trials(),
