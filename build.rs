@@ -17,7 +17,13 @@ fn compile_proto(out: &Path) -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(["proto/api.proto"], ["proto"])?;
     std::fs::write(out.join("cri.descriptors"), prost::Message::encode_to_vec(&descriptors))?;
-    tonic_prost_build::configure().btree_map(".").skip_debug([".runtime.v1.AuthConfig"]).compile_fds(descriptors)?;
+    // what a pod may use is kept in a record
+    let mut builder = tonic_prost_build::configure().btree_map(".").skip_debug([".runtime.v1.AuthConfig"]);
+    for kept in ["LinuxContainerResources", "HugepageLimit"] {
+        let derive = "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]";
+        builder = builder.message_attribute(format!(".runtime.v1.{kept}"), derive);
+    }
+    builder.compile_fds(descriptors)?;
     Ok(())
 }
 

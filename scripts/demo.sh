@@ -37,7 +37,7 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 
 step "build"
-cargo build --release --locked
+scripts/build.sh
 
 step "Docker"
 want_docker

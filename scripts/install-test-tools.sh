@@ -9,6 +9,7 @@ want dockerd docker.io
 want runc runc
 want containerd containerd
 want ip iproute2
+want rsyslogd rsyslog
 want docker-registry docker-registry
 want /bin/busybox busybox-static
 want /usr/lib/cni/bridge containernetworking-plugins

@@ -1,24 +1,25 @@
-//! The executable: reads the arguments, serves or checks, and ends with 0, or with 1 and the reason in one line.
+//! The executable: reads the arguments, serves, checks or shows the configuration, and ends with 0, or with 1 and the reason in one line.
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-use dockershim::config::cli::{CheckFlags, Cli, Command};
-use dockershim::config::{self, Config};
-use dockershim::{check, server};
+use clap::ArgMatches;
+use dockershim::check;
+use dockershim::config::cli::{CheckFlags, Cli, Command, ConfigCommand};
+use dockershim::config::{self, Changes, Resolved, Typed, reference};
+use dockershim::journal::Journal;
+use dockershim::server::{self, Supervisor};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::Level;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
-    let Cli { command, flags } = Cli::parse();
-    let ended = match command {
+    let (cli, matches) = Cli::read();
+    let ended = match cli.command {
         Some(Command::Check(flags)) => run_check(flags),
-        None => Config::from_flags(flags).map_err(anyhow::Error::from).and_then(serve),
+        Some(Command::Config(command)) => configure(command, &matches),
+        None => serve(&Typed::of(&matches)),
     };
     match ended {
         Ok(code) => code,
@@ -30,9 +31,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves until SIGTERM or SIGINT.
-fn serve(config: Config) -> anyhow::Result<ExitCode> {
-    log_to_stderr(config.log_level)?;
+/// Serves until SIGTERM or SIGINT; SIGHUP has the configuration read again.
+fn serve(typed: &Typed) -> anyhow::Result<ExitCode> {
+    let resolved = Resolved::new(typed, env::vars_os())?;
+    let journal = Journal::open(resolved.config.log_level, resolved.config.logging_format)?;
+    for (flag, why) in resolved.without_meaning() {
+        tracing::warn!("--{flag} means nothing here: {why}");
+    }
     raise_open_files();
     // two workers keep a slow verb from holding up the rest, and memory small
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -44,11 +49,47 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
                 _ = interrupt.recv() => {}
             }
         };
-        server::run(config, shutdown).await.map_err(anyhow::Error::from)
+        let supervisor = Supervisor::from_environment();
+        let config = resolved.config.clone();
+        let running = Running { resolved, typed: typed.clone(), journal, supervisor: supervisor.clone() };
+        tokio::spawn(running.reload_at(signal(SignalKind::hangup())?));
+        server::run(config, supervisor, shutdown).await.map_err(anyhow::Error::from)
     });
     // work that can't be cancelled is not waited for: what it leaves is found at the next start
     runtime.shutdown_background();
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// What a reload starts from.
+struct Running {
+    resolved: Resolved,
+    typed: Typed,
+    journal: Journal,
+    supervisor: Supervisor,
+}
+
+impl Running {
+    async fn reload_at(mut self, mut hangup: Signal) {
+        while hangup.recv().await.is_some() {
+            self.supervisor.reloading();
+            self.reload();
+            self.supervisor.reloaded();
+        }
+    }
+
+    /// A configuration that can't be used changes nothing.
+    fn reload(&mut self) {
+        let new = match Resolved::new(&self.typed, env::vars_os()) {
+            Ok(new) => new,
+            Err(error) => {
+                tracing::error!("the configuration stays as it was: {error}");
+                return;
+            }
+        };
+        let Changes { now, at_restart } = self.resolved.reload(new);
+        self.journal.set_level(self.resolved.config.log_level);
+        tracing::info!(?now, ?at_restart, "configuration read again");
+    }
 }
 
 /// Each followed log takes two descriptors, and the usual soft limit of 1024 would be reached at 500 containers.
@@ -60,17 +101,23 @@ fn raise_open_files() {
     }
 }
 
-/// Our own lines at the level asked for; those of libraries only if they are warnings.
-fn log_to_stderr(level: Level) -> anyhow::Result<()> {
-    let targets = Targets::new().with_target("dockershim", level).with_default(level.min(Level::WARN));
-    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).finish().with(targets);
-    Ok(tracing::subscriber::set_global_default(subscriber)?)
-}
-
 fn run_check(flags: CheckFlags) -> anyhow::Result<ExitCode> {
     let CheckFlags { run_pod: _always, container_runtime_endpoint } = flags;
     let socket = config::socket("container-runtime-endpoint", &container_runtime_endpoint)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let passed = runtime.block_on(check::run_pod(&socket, &mut io::stdout().lock()))?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn configure(command: ConfigCommand, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let out = &mut io::stdout().lock();
+    match command {
+        ConfigCommand::Default => reference::write_default(out)?,
+        ConfigCommand::Dump(_) => reference::write_dump(&Resolved::new(&Typed::of(matches), env::vars_os())?, out)?,
+        ConfigCommand::Check { file } => {
+            Resolved::new(&Typed::only_file(file.clone()), [])?;
+            writeln!(out, "{} can be used", file.display())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -18,7 +18,7 @@ use dockershim::record::Records;
 const DIR: &str = "DOCKERSHIM_TEST_PUMP";
 /// Set in the last process, which comes to its end.
 const LAST: &str = "DOCKERSHIM_TEST_LAST";
-const KILLS: u64 = 60;
+const KILLS: u64 = 200;
 /// Docker keeps so many files: more than are written.
 const FILES: usize = 200;
 
@@ -93,7 +93,7 @@ fn write(path: &Path, ended: &AtomicBool) -> usize {
             |number| format!("{{\"log\":\"{number}\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-02T03:04:05Z\"}}\n");
         (count..count + 50).for_each(|line| file.write_all(number(line).as_bytes()).unwrap());
         count += 50;
-        if count % 1000 == 0 {
+        if count % 2000 == 0 {
             for number in (1..FILES).rev() {
                 let _ = fs::rename(name(number), name(number + 1));
             }

@@ -77,7 +77,6 @@ const RULES: &[Rule] = &[
         why: "each RPC has a verb of its name, or says that it is not implemented",
         look: every_rpc_has_a_verb,
     },
-    Rule { name: "flags", why: "an operator finds every flag in README.md", look: every_flag_is_in_the_readme },
     Rule {
         name: "rooms",
         why: "ARCHITECTURE.md is the map: each folder of src/ is on it",
@@ -93,7 +92,6 @@ struct House {
     /// Folders of `src/`.
     rooms: Vec<String>,
     /// Empty when missing, so that what must be in it is missing too.
-    readme: String,
     architecture: String,
     proto: String,
 }
@@ -116,12 +114,8 @@ impl fmt::Display for Violation {
 impl House {
     fn standing_at(root: &Path) -> House {
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
-        let mut house = House {
-            readme: read("README.md"),
-            architecture: read("ARCHITECTURE.md"),
-            proto: read("proto/api.proto"),
-            ..House::default()
-        };
+        let mut house =
+            House { architecture: read("ARCHITECTURE.md"), proto: read("proto/api.proto"), ..House::default() };
         for path in ["build.rs", "src", "tests", "benches"] {
             house.collect(root, Path::new(path));
         }
@@ -266,19 +260,6 @@ fn every_rpc_has_a_verb(house: &House) -> Vec<Violation> {
         Some(Violation { path: "proto/api.proto".to_owned(), line: at + 1, what: format!("{name} {what}") })
     };
     house.proto.lines().enumerate().filter_map(rpc).collect()
-}
-
-fn every_flag_is_in_the_readme(house: &House) -> Vec<Violation> {
-    let Some(cli) = house.sources.iter().find(|source| source.path == "src/config/cli.rs") else {
-        return vec![whole_file("src/config/cli.rs", "is missing")];
-    };
-    let flag = |(at, line): (usize, &str)| {
-        let name = line.split_once("long = \"")?.1.split('"').next()?;
-        let known = words_after(&house.readme, &format!("--{name}")).any(|next| !next.starts_with('-'));
-        let what = format!("--{name} is not in README.md");
-        (!known).then(|| Violation { path: cli.path.clone(), line: at + 1, what })
-    };
-    cli.text.lines().enumerate().filter_map(flag).collect()
 }
 
 fn every_room_is_on_the_map(house: &House) -> Vec<Violation> {
@@ -525,7 +506,6 @@ fn every_rule_can_fail() {
         ("programs", house_with("src/cni/netns.rs", "use tokio::process;"), 1),
         ("HTTP codes", house_with("src/service/a.rs", "if status == 404 {}"), 1),
         ("RPCs", proto("  rpc StopContainer(A) returns (B) {}"), 1),
-        ("flags", house_with("src/config/cli.rs", "\n#[arg(long = \"docker-endpoint\")]"), 2),
         ("rooms", House { rooms: vec!["engine".to_owned()], ..House::default() }, 0),
     ];
     for (rule, house, line) in &cases {
@@ -539,10 +519,6 @@ fn every_rule_can_fail() {
 #[test]
 fn what_is_allowed_is_let_pass() {
     let tested = "//! Pure.\nfn f() {}\n\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}\n";
-    let flag = House {
-        readme: "`--docker-endpoint`".to_owned(),
-        ..house_with("src/config/cli.rs", "long = \"docker-endpoint\"")
-    };
     let verb = House { proto: "rpc Version(A)".to_owned(), ..house_with("src/service/version.rs", "fn version(") };
     let refused = House { proto: "rpc Exec(A)".to_owned(), ..house_with("src/server/a.rs", "unimplemented(\"Exec\")") };
     let cases = [
@@ -559,19 +535,12 @@ fn what_is_allowed_is_let_pass() {
         ("gRPC codes", house_with("src/a.rs", "std::process::ExitCode::SUCCESS")),
         ("programs", house_with("tests/a.rs", "Command::new(x)")),
         ("HTTP codes", house_with("src/a.rs", "/// 404: it is not there.\nconst PORT: u16 = 4040;")),
-        ("flags", flag),
         ("RPCs", verb),
         ("RPCs", refused),
     ];
     for (rule, house) in &cases {
         assert_eq!(broken(rule, house), [], "{rule}");
     }
-}
-
-#[test]
-fn a_longer_flag_does_not_stand_for_a_shorter_one() {
-    let house = House { readme: "--log-level-x".to_owned(), ..house_with("src/config/cli.rs", "long = \"log-level\"") };
-    assert_eq!(broken("flags", &house).len(), 1);
 }
 
 #[test]

@@ -60,7 +60,13 @@ impl Floor {
 
     /// Whether a few calls can do an operation: statistics take Docker a second for each container, and a Status it has none.
     pub(crate) fn takes(operation: Operation) -> bool {
-        !matches!(operation, Operation::ListContainerStats | Operation::Status)
+        !matches!(
+            operation,
+            Operation::ListContainerStats
+                | Operation::ListPodSandboxStats
+                | Operation::ListPodSandboxMetrics
+                | Operation::Status
+        )
     }
 
     /// Does an operation.
@@ -86,7 +92,10 @@ impl Floor {
             Operation::RemoveContainer => engine.remove(&pod.container).await?,
             Operation::StopPodSandbox => engine.stop(&pod.sandbox, GRACE_S).await?,
             Operation::RemovePodSandbox => engine.remove(&pod.sandbox).await?,
-            Operation::ListContainerStats | Operation::Status => {}
+            Operation::ListContainerStats
+            | Operation::ListPodSandboxStats
+            | Operation::ListPodSandboxMetrics
+            | Operation::Status => {}
         }
         Ok(())
     }

@@ -95,6 +95,12 @@ impl Kubelet {
             Operation::ListContainerStats => {
                 cri.runtime().list_container_stats(cri::ListContainerStatsRequest::default()).await?;
             }
+            Operation::ListPodSandboxStats => {
+                cri.runtime().list_pod_sandbox_stats(cri::ListPodSandboxStatsRequest::default()).await?;
+            }
+            Operation::ListPodSandboxMetrics => {
+                cri.runtime().list_pod_sandbox_metrics(cri::ListPodSandboxMetricsRequest::default()).await?;
+            }
             Operation::ListImages => drop(cri.list_images().await?),
             Operation::PodSandboxStatus => drop(cri.pod_status(&pod.sandbox).await?),
             Operation::ContainerStatus => drop(cri.status(&pod.container).await?),

@@ -18,11 +18,14 @@
 //! - `options`    the command line
 //! - `operation`  what is measured, in the order of a pod's life
 //! - `world`      contestants, and the adapters and engines that are started for them
+//! - `adapter`    an adapter that is started here
 //! - `kubelet`    a contestant that is called by CRI
 //! - `floor`      the contestant that is Docker itself
 //! - `race`       the turns, the clock and the counter
 //! - `table`      medians and ratios
 
+#[path = "../shared/adapter.rs"]
+mod adapter;
 mod floor;
 mod kubelet;
 mod operation;

@@ -12,6 +12,8 @@ pub(crate) enum Operation {
     ListPodSandbox,
     ListContainers,
     ListContainerStats,
+    ListPodSandboxStats,
+    ListPodSandboxMetrics,
     ListImages,
     PodSandboxStatus,
     ContainerStatus,
@@ -25,7 +27,7 @@ pub(crate) enum Operation {
 
 impl Operation {
     /// A pod's life.
-    pub(crate) const LIFE: [Operation; 16] = [
+    pub(crate) const LIFE: [Operation; 18] = [
         RunPodSandbox,
         CreateContainer,
         StartContainer,
@@ -33,6 +35,8 @@ impl Operation {
         ListPodSandbox,
         ListContainers,
         ListContainerStats,
+        ListPodSandboxStats,
+        ListPodSandboxMetrics,
         ListImages,
         PodSandboxStatus,
         ContainerStatus,
@@ -50,7 +54,8 @@ impl Operation {
     /// Whether it changes nothing.
     pub(crate) fn reads(self) -> bool {
         match self {
-            ListPodSandbox | ListContainers | ListContainerStats | ListImages => true,
+            ListPodSandbox | ListContainers | ListImages => true,
+            ListContainerStats | ListPodSandboxStats | ListPodSandboxMetrics => true,
             PodSandboxStatus | ContainerStatus | ImageStatus | Status => true,
             RunPodSandbox | CreateContainer | StartContainer | ExecSync => false,
             StopContainer | RemoveContainer | StopPodSandbox | RemovePodSandbox => false,

@@ -1,37 +1,25 @@
 //! Who takes part, and the adapters and engines that are started for them. Fields are dropped in their order: an adapter goes before
 //! the engine it serves.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process};
 
+use super::adapter::{Adapter, OWN};
 use super::floor::Floor;
 use super::kubelet::Kubelet;
 use super::operation::{Operation, Pod};
 use super::options::Options;
-use super::support::engine::Engine;
+use super::support::engine::{self, Engine};
 use super::support::proxy::Proxy;
-use super::support::{engine, workspace};
-
-/// How this crate's own dockershim is started.
-const OWN: &str = concat!(
-    env!("CARGO_BIN_EXE_dockershim"),
-    " --container-runtime-endpoint=unix://{cri} --docker-endpoint=unix://{docker} --root-directory={dir}/state",
-    " --network-plugin=bridge --allow-other-adapter",
-);
-
-/// The name of an adapter's socket in its directory.
-const CRI_SOCKET: &str = "cri.sock";
 
 /// All that a run needs.
 pub(crate) struct World {
     /// The floor first, if there is one.
     pub(crate) contestants: Vec<Contestant>,
     /// Empty when sockets were given.
-    _adapters: Vec<Adapter>,
+    _adapters: Vec<(Adapter, Engine)>,
 }
 
 /// One who lives pods.
@@ -72,10 +60,9 @@ impl World {
                 contestants.push(Contestant::floor(&engine.socket(), uid, options)?);
             }
             let proxy = Proxy::start(&engine.socket());
-            let adapter = Adapter::start(command, &proxy, engine).with_context(|| format!("start {name}"))?;
-            let socket = adapter.dir.join(CRI_SOCKET);
-            contestants.push(Contestant::kubelet(name, &socket, Some(proxy), uid, options));
-            adapters.push(adapter);
+            let adapter = Adapter::start(command, proxy.socket()).with_context(|| format!("start {name}"))?;
+            contestants.push(Contestant::kubelet(name, &adapter.socket(), Some(proxy), uid, options));
+            adapters.push((adapter, engine));
         }
         Ok(World { contestants, _adapters: adapters })
     }
@@ -135,36 +122,5 @@ impl Contestant {
     /// Engine calls since the last time of asking; None where nobody counts.
     pub(crate) fn engine_calls(&self) -> Option<usize> {
         self.proxy.as_ref().map(|proxy| proxy.take().values().sum())
-    }
-}
-
-/// An adapter that was started here.
-struct Adapter {
-    child: Child,
-    dir: PathBuf,
-    _engine: Engine,
-}
-
-impl Adapter {
-    /// Starts one in front of its engine, with its output in a file. It is ready some time later, or never.
-    fn start(command: &str, proxy: &Proxy, engine: Engine) -> anyhow::Result<Adapter> {
-        use std::os::unix::process::CommandExt;
-        let dir = workspace::new_dir("a");
-        let log = std::fs::File::create(dir.join("log"))?;
-        let cri = dir.join(CRI_SOCKET).display().to_string();
-        let docker = proxy.socket().display().to_string();
-        let filled = command.replace("{cri}", &cri).replace("{docker}", &docker);
-        let filled = filled.replace("{dir}", &dir.display().to_string());
-        let mut words = filled.split_whitespace();
-        let mut command = Command::new(words.next().context("the command is empty")?);
-        command.args(words).process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        Ok(Adapter { child: command.spawn()?, dir, _engine: engine })
-    }
-}
-
-impl Drop for Adapter {
-    fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        let _ = self.child.wait();
     }
 }

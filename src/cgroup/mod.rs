@@ -1,4 +1,4 @@
-//! A container's cgroup: finds it, reads cpu and memory from its files, and writes what Docker's API can't say.
+//! A container's cgroup: finds it, reads from its files what it uses, and writes what Docker's API can't say.
 //!
 //! ```text
 //!   /proc/<pid>/cgroup ─┐                     ┌─ v1: one directory per controller ─┐
@@ -10,10 +10,13 @@
 //! Reads and writes block, but only for as long as the kernel needs: none of these files is on a disk.
 //! **Invariants**: it never asks the Engine; a cgroup that has vanished is told apart from one that can't be read.
 
+pub mod disk;
+pub mod figures;
 #[cfg(test)]
 mod fixture;
 pub mod oom;
 mod parse;
+mod usage;
 mod v1;
 mod v2;
 mod write;
@@ -26,7 +29,9 @@ use std::sync::OnceLock;
 
 use rustix::io::Errno;
 
+pub(crate) use parse::unescape;
 use parse::{Membership, Mount};
+pub use usage::{CpuTimes, Detail, DeviceIo, HugePages, Memory, Pressure, Pressures, Stall, Swap, Throttling, Usage};
 
 /// A limit of so many bytes is none: v1 has no `max`, but the largest multiple of a page.
 const UNLIMITED: u64 = 1 << 62;
@@ -124,57 +129,6 @@ impl Error {
     }
 }
 
-/// What a cgroup and everything below it use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// CPU time since the cgroup was made, nanoseconds of one core.
-    pub cpu_usage_ns: u64,
-    /// Memory now.
-    pub memory: Memory,
-}
-
-/// Memory of a cgroup.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// Everything charged, page cache too.
-    pub usage_bytes: u64,
-    /// Usage without the page cache that the kernel would drop first (inactive file pages): what eviction looks at.
-    pub working_set_bytes: u64,
-    /// Anonymous memory.
-    pub rss_bytes: u64,
-    /// Since the cgroup was made.
-    pub page_faults: u64,
-    /// Those of them that had to wait for a disk.
-    pub major_page_faults: u64,
-    /// The limit less the working set; None without a limit.
-    pub available_bytes: Option<u64>,
-}
-
-/// What both versions of the memory controller count.
-struct Counters {
-    usage_bytes: u64,
-    limit_bytes: u64,
-    inactive_file_bytes: u64,
-    rss_bytes: u64,
-    page_faults: u64,
-    major_page_faults: u64,
-}
-
-impl From<Counters> for Memory {
-    fn from(counted: Counters) -> Self {
-        let working_set_bytes = counted.usage_bytes.saturating_sub(counted.inactive_file_bytes);
-        let limit_bytes = Some(counted.limit_bytes).filter(|limit| *limit < UNLIMITED);
-        Memory {
-            usage_bytes: counted.usage_bytes,
-            working_set_bytes,
-            rss_bytes: counted.rss_bytes,
-            page_faults: counted.page_faults,
-            major_page_faults: counted.major_page_faults,
-            available_bytes: limit_bytes.map(|limit| limit.saturating_sub(working_set_bytes)),
-        }
-    }
-}
-
 /// Where a container's cgroup is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
@@ -215,18 +169,71 @@ impl Cgroup {
         Some(Cgroup { legacy, unified })
     }
 
-    /// Reads what it uses: four small files.
+    /// The cgroup around a container's own, which has all of a pod's when the pod was given one; None when this isn't a container's.
+    pub fn parent(&self) -> Option<Cgroup> {
+        let of = |directory: &PathBuf| {
+            let name = directory.file_name()?.to_str()?;
+            parse::names_container(name).then(|| directory.parent().map(Path::to_owned))?
+        };
+        let legacy: Option<BTreeMap<_, _>> =
+            self.legacy.iter().map(|(name, directory)| Some((name.clone(), of(directory)?))).collect();
+        let unified = match &self.unified {
+            Some(directory) => Some(of(directory)?),
+            None => None,
+        };
+        Some(Cgroup { legacy: legacy?, unified })
+    }
+
+    /// Reads what it uses: some five small files on v1, nine on v2.
     pub fn usage(&self) -> Result<Usage, Error> {
         let mut reader = Reader::default();
         let cpu_usage_ns = match self.place(CPU)? {
             Place::V1(directory) => v1::cpu_usage_ns(&mut reader, directory)?,
             Place::V2(directory) => v2::cpu_usage_ns(&mut reader, directory)?,
         };
-        let memory = match self.place(MEMORY)? {
+        let (memory, swap) = match self.place(MEMORY)? {
             Place::V1(directory) => v1::memory(&mut reader, directory)?,
             Place::V2(directory) => v2::memory(&mut reader, directory)?,
         };
-        Ok(Usage { cpu_usage_ns, memory })
+        let pressure = match &self.unified {
+            Some(directory) => v2::pressures(&mut reader, directory)?,
+            None => Pressures::default(),
+        };
+        Ok(Usage { cpu_usage_ns, memory, swap, pressure })
+    }
+
+    /// Reads what else is told of it: some fifteen small files. Only what has vanished is an error.
+    pub fn detail(&self) -> Result<Detail, Error> {
+        let mut reader = Reader::default();
+        let mut detail = Detail::default();
+        for (controller, of_v1, of_v2) in DETAILS {
+            match self.place(controller) {
+                Ok(Place::V1(directory)) => of_v1(&mut reader, directory, &mut detail)?,
+                Ok(Place::V2(directory)) => of_v2(&mut reader, directory, &mut detail)?,
+                Err(_unmounted) => {}
+            }
+        }
+        Ok(detail)
+    }
+
+    /// The host pids of all its processes, those of cgroups below it too.
+    pub fn processes(&self) -> Result<Vec<i32>, Error> {
+        let (Place::V1(top) | Place::V2(top)) = self.place(MEMORY)?;
+        let mut reader = Reader::default();
+        let mut pids = Vec::new();
+        let mut directories = vec![top.to_owned()];
+        while let Some(directory) = directories.pop() {
+            match reader.text(&directory.join("cgroup.procs")) {
+                Ok(text) => pids.extend(text.lines().filter_map(|pid| pid.parse::<i32>().ok())),
+                // one below may have gone, or be of threads alone; those are counted where their process is
+                Err(_) if directory != top => {}
+                Err(error) => return Err(error),
+            }
+            let below = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+            let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            directories.extend(below.map(|entry| entry.path()));
+        }
+        Ok(pids)
     }
 
     /// Where a controller's files are.
@@ -235,6 +242,46 @@ impl Cgroup {
         let place = v1.or_else(|| self.unified.as_deref().map(Place::V2));
         place.ok_or_else(|| Error::Unmounted { controller: controller.to_owned() })
     }
+}
+
+/// How the files of one controller are read into a [`Detail`].
+type ReadDetail = fn(&mut Reader, &Path, &mut Detail) -> Result<(), Error>;
+
+/// v1's name of each controller whose files tell more, and how they are read in either version.
+const DETAILS: [(&str, ReadDetail, ReadDetail); 6] = [
+    (CPU, v1::cpu_times, v2::cpu_times),
+    ("cpu", v1::throttling, v2::throttling),
+    (MEMORY, v1::memory_detail, v2::memory_detail),
+    ("blkio", v1::devices, v2::devices),
+    ("hugetlb", v1::huge_pages, v2::huge_pages),
+    ("pids", threads, threads),
+];
+
+/// Threads are told alike by both versions.
+fn threads(reader: &mut Reader, pids: &Path, detail: &mut Detail) -> Result<(), Error> {
+    detail.threads = known(reader.number(&pids.join("pids.current")))?;
+    detail.threads_max = known(reader.number(&pids.join("pids.max")))?.map(|max| if max < UNLIMITED { max } else { 0 });
+    Ok(())
+}
+
+/// None for what the kernel doesn't tell, whatever the reason; an error only if the cgroup has vanished.
+fn known<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_gone() => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The sizes of huge pages that the machine has, as the kernel names their files (`2MB`).
+fn huge_page_sizes() -> &'static [String] {
+    static SIZES: OnceLock<Vec<String>> = OnceLock::new();
+    SIZES.get_or_init(|| {
+        let all = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+        let mut sizes: Vec<u64> = all.filter_map(|entry| parse::huge_page_kib(entry.file_name().to_str()?)).collect();
+        sizes.sort_unstable();
+        sizes.into_iter().map(parse::huge_page_name).collect()
+    })
 }
 
 /// The directory that has a controller's files, and how they are named there.
@@ -284,6 +331,11 @@ impl Reader {
             *value = parse::value(text, wanted).ok_or_else(|| Error::Content { path: path.to_owned(), wanted })?;
         }
         Ok(values)
+    }
+
+    /// One more value of the file that was read last.
+    fn value_again(&self, key: &str) -> Option<u64> {
+        parse::value(&self.buffer, key)
     }
 
     fn text(&mut self, path: &Path) -> Result<&str, Error> {

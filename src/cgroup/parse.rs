@@ -49,7 +49,7 @@ impl<'a> Membership<'a> {
 }
 
 /// Docker calls a container's cgroup `<id>` (cgroupfs) or `docker-<id>.scope` (systemd).
-fn names_container(part: &str) -> bool {
+pub(super) fn names_container(part: &str) -> bool {
     let scope = part.strip_prefix("docker-").and_then(|rest| rest.strip_suffix(".scope"));
     let id = scope.unwrap_or(part);
     id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -111,7 +111,7 @@ fn mount(line: &str) -> Option<Mount> {
 }
 
 /// Space, tab, newline and backslash stand in mountinfo as `\` and three octal digits.
-fn unescape(field: &str) -> String {
+pub(crate) fn unescape(field: &str) -> String {
     let mut parts = field.split('\\');
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -141,6 +141,20 @@ pub(super) fn number(text: &str) -> Option<u64> {
 /// One value of a file of `key value` lines.
 pub(super) fn value(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).and_then(number)
+}
+
+/// The size that a directory of `/sys/kernel/mm/hugepages` is about (`hugepages-2048kB`).
+pub(super) fn huge_page_kib(directory: &str) -> Option<u64> {
+    directory.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()
+}
+
+/// What cgroup files call that size: `64KB`, `2MB`, `1GB`.
+pub(super) fn huge_page_name(kib: u64) -> String {
+    match kib {
+        0..1024 => format!("{kib}KB"),
+        1024..1_048_576 => format!("{}MB", kib / 1024),
+        _ => format!("{}GB", kib / 1_048_576),
+    }
 }
 
 #[cfg(test)]
@@ -254,6 +268,13 @@ mod tests {
         assert_eq!(value(stat, "file"), Some(3));
         assert_eq!(value(stat, "inactive_file"), Some(2));
         assert_eq!((value(stat, "odd"), value(stat, "anon")), (None, None));
+    }
+
+    #[test]
+    fn huge_pages_are_named_as_in_cgroup_files() {
+        let names = ["hugepages-64kB", "hugepages-2048kB", "hugepages-1048576kB", "hugepages-x", "other"];
+        let named: Vec<_> = names.into_iter().filter_map(huge_page_kib).map(huge_page_name).collect();
+        assert_eq!(named, ["64KB", "2MB", "1GB"]);
     }
 
     proptest! {

@@ -42,7 +42,7 @@ fn each_controller_is_read_where_it_is() {
         ("cpu.stat", "usage_usec 9\n"),
         ("memory.current", "5000\n"),
         ("memory.max", "max\n"),
-        ("memory.stat", "anon 1\ninactive_file 2\npgfault 3\npgmajfault 4\n"),
+        ("memory.stat", "anon 1\nfile 5\nfile_mapped 6\ninactive_file 2\npgfault 3\npgmajfault 4\n"),
     ]);
     let (v1, v2) = (legacy.path().to_owned(), unified.path().to_owned());
     let cgroup = Cgroup { legacy: BTreeMap::from([("cpuacct".to_owned(), v1)]), unified: Some(v2) };
@@ -68,6 +68,36 @@ fn a_lone_v1_controller_beside_v2_changes_nothing() {
     let text = format!("1:net_cls:/\n0::/docker/{ID}\n");
     let cgroup = Cgroup::of_memberships(&text, &mounts).unwrap();
     assert_eq!(cgroup.unified, Some(format!("/cg/docker/{ID}").into()));
+}
+
+#[test]
+fn the_parent_of_a_containers_cgroup_is_the_pods_and_other_cgroups_have_none() {
+    let text = format!("3:cpuacct:/kubepods/pod1/{ID}\n4:memory:/kubepods/pod1/{ID}/below\n0::/kubepods/pod1/{ID}\n");
+    let parent = Cgroup::of_memberships(&text, &legacy_mounts()).unwrap().parent().unwrap();
+    assert_eq!(parent.legacy["memory"], Path::new("/cg/memory/kubepods/pod1"));
+    assert_eq!(parent.unified, Some("/cg/unified/kubepods/pod1".into()));
+    assert_eq!(parent.parent(), None);
+}
+
+#[test]
+fn processes_of_cgroups_below_are_counted_too() {
+    let tree = Tree::new(&[("cgroup.procs", "1\n2\n")]);
+    std::fs::create_dir_all(tree.path().join("init.scope/threads")).unwrap();
+    std::fs::write(tree.path().join("init.scope/cgroup.procs"), "7\ngarbage\n").unwrap();
+    let cgroup = Cgroup { legacy: BTreeMap::new(), unified: Some(tree.path().to_owned()) };
+    assert_eq!(cgroup.processes().unwrap(), [1, 2, 7]);
+    drop(tree);
+    assert!(cgroup.processes().unwrap_err().is_gone());
+}
+
+#[test]
+fn threads_without_a_limit_may_be_any_number() {
+    for (max, told) in [("max\n", Some(0)), ("18446744073709551615\n", Some(0)), ("512\n", Some(512)), ("x\n", None)] {
+        let tree = Tree::new(&[("pids.current", "3\n"), ("pids.max", max)]);
+        let cgroup = Cgroup { legacy: BTreeMap::new(), unified: Some(tree.path().to_owned()) };
+        let detail = cgroup.detail().unwrap();
+        assert_eq!((detail.threads, detail.threads_max), (Some(3), told));
+    }
 }
 
 #[test]

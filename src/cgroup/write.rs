@@ -1,5 +1,8 @@
 //! Wishes: what Docker's API can't say, as cgroup v2 file names and values, written into a running container's cgroup.
 //!
+//! The kernel rounds values and runtimes write some of the files again: what holds is read back, and what has drifted is written
+//! again.
+//!
 //! The kubelet sends some of them with practically every container (`memory.swap.max`, `memory.oom.group`, a zero for each
 //! size of huge pages), so that a kernel without those files must not keep pods from starting.
 
@@ -8,7 +11,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Cgroup, Error, Place};
+use super::{Cgroup, Error, Place, UNLIMITED};
 
 impl Cgroup {
     /// Writes each wish, in the order of their names, up to the first that fails. A container that has ended has no wishes left.
@@ -31,15 +34,70 @@ impl Cgroup {
         Ok(())
     }
 
+    /// The first wish that the kernel has no file for, with what is wrong; those that come with every container are passed over.
+    pub fn lacking<'a>(&self, wishes: &'a BTreeMap<String, String>) -> Option<(&'a str, Error)> {
+        let lacks = |(name, value): (&'a String, &'a String)| {
+            let found = check(name).and_then(|()| self.read_one(name));
+            let error = found.err().filter(|error| matches!(error, Error::Name { .. }) || error.is_lacking())?;
+            (!is_dispensable(name, value)).then_some((name.as_str(), error))
+        };
+        wishes.iter().find_map(lacks)
+    }
+
+    /// What the wishes' files hold now; those that aren't there are left out.
+    pub fn read_back(&self, wishes: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let held = |name: &String| Some((name.clone(), self.read_one(name).ok()?));
+        wishes.keys().filter_map(held).collect()
+    }
+
+    /// Writes again what no longer holds, and tells whether there was any.
+    pub fn hold(&self, wishes: &BTreeMap<String, String>) -> Result<bool, Error> {
+        let held = self.read_back(wishes);
+        let drifted = |(name, value): &(&String, &String)| held.get(*name).is_some_and(|held| !is_same(held, value));
+        let drifted: BTreeMap<String, String> =
+            wishes.iter().filter(drifted).map(|(name, value)| (name.clone(), value.clone())).collect();
+        self.write(&drifted)?;
+        Ok(!drifted.is_empty())
+    }
+
     fn write_one(&self, name: &str, value: &str) -> Result<(), Error> {
-        let controller = name.split('.').next().unwrap_or_default();
-        match self.place(controller)? {
-            Place::V2(directory) => put(directory.join(name), value),
+        match self.file(name)? {
+            File::V2(path) => put(path, value),
+            File::V1(path) => put(path, if value == "max" { "-1" } else { value }),
+        }
+    }
+
+    fn read_one(&self, name: &str) -> Result<String, Error> {
+        let (File::V2(path) | File::V1(path)) = self.file(name)?;
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::reading(&path, source))?;
+        Ok(text.trim().to_owned())
+    }
+
+    fn file(&self, name: &str) -> Result<File, Error> {
+        match self.place(name.split('.').next().unwrap_or_default())? {
+            Place::V2(directory) => Ok(File::V2(directory.join(name))),
             Place::V1(directory) => {
                 let file = legacy_name(name).ok_or_else(|| Error::OnlyV2 { name: name.to_owned() })?;
-                put(directory.join(file), if value == "max" { "-1" } else { value })
+                Ok(File::V1(directory.join(file)))
             }
         }
+    }
+}
+
+/// The file of a wish.
+enum File {
+    V1(PathBuf),
+    V2(PathBuf),
+}
+
+/// Whether a file holds what was written: the kernel rounds bytes down to whole pages, and on v1 the largest number is no limit.
+fn is_same(held: &str, written: &str) -> bool {
+    const PAGE_BYTES: u64 = 4096;
+    match (held.parse::<u64>(), written.parse::<u64>()) {
+        _ if held == written => true,
+        (Ok(held), Ok(written)) => held == written - written % PAGE_BYTES,
+        (Ok(held), Err(_)) => written == "max" && held >= UNLIMITED,
+        _ => false,
     }
 }
 
@@ -176,6 +234,36 @@ mod tests {
         assert_eq!(error.to_string(), "memory.high needs cgroup v2, and this node has the controller on v1");
         let error = v1("memory", &tree).write(&wishes(&[("hugetlb.2MB.max", "4194304")])).unwrap_err();
         assert_eq!(error.to_string(), "cgroup controller hugetlb is not mounted here");
+    }
+
+    #[test]
+    fn what_the_kernel_has_no_file_for_is_found_before_anything_is_written() {
+        let tree = Tree::new(&[("memory.high", "max\n")]);
+        let all =
+            wishes(&[("hugetlb.1GB.max", "0"), ("memory.high", "1"), ("memory.nigh", "1"), ("memory.oom.group", "1")]);
+        let (name, error) = v2(&tree).lacking(&all).unwrap();
+        assert_eq!(name, "memory.nigh");
+        assert!(matches!(error, Error::Missing { .. }), "{error}");
+        assert!(v2(&tree).lacking(&wishes(&[("memory.high", "1")])).is_none());
+        for bad in ["../x.y", "cgroup.procs"] {
+            let asked = wishes(&[(bad, "1")]);
+            assert!(matches!(v2(&tree).lacking(&asked), Some((_, Error::Name { .. }))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_what_has_drifted_is_written_again() {
+        let tree = Tree::new(&[("memory.high", "8192\n"), ("memory.low", "0\n"), ("memory.oom.group", "1\n")]);
+        let all =
+            wishes(&[("memory.high", "8200"), ("memory.low", "4096"), ("memory.oom.group", "1"), ("a.gone", "1")]);
+        assert!(v2(&tree).hold(&all).unwrap());
+        assert_eq!(tree.content("memory.high").as_deref(), Some("8192\n"), "a whole number of pages is what holds");
+        assert_eq!(tree.content("memory.low").as_deref(), Some("4096"));
+        assert_eq!(tree.content("memory.oom.group").as_deref(), Some("1\n"));
+        assert!(!v2(&tree).hold(&all).unwrap());
+        let held = [("memory.high", "8192"), ("memory.low", "4096"), ("memory.oom.group", "1")];
+        assert_eq!(v2(&tree).read_back(&all), wishes(&held));
+        assert!(is_same("9223372036854771712", "max") && is_same("max", "max") && !is_same("max", "1"));
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::cidr::PodCidrs;
 use super::conflist::{NetworkList, Plugin, is_id};
 use super::error::Error;
-use super::{Attachment, PortMapping, quantity};
+use super::{Attachment, Dns, PortMapping, quantity};
 
 /// The pod's interface.
 pub(super) const INTERFACE: &str = "eth0";
@@ -25,6 +26,10 @@ pub enum Verb {
     Add,
     /// Take it out again.
     Del,
+    /// Tell whether pods can be joined.
+    Status,
+    /// Give up what belongs to no attachment any more.
+    Gc,
 }
 
 impl std::fmt::Display for Verb {
@@ -32,6 +37,8 @@ impl std::fmt::Display for Verb {
         f.write_str(match self {
             Verb::Add => "ADD",
             Verb::Del => "DEL",
+            Verb::Status => "STATUS",
+            Verb::Gc => "GC",
         })
     }
 }
@@ -48,8 +55,8 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    /// Takes them from the attachment; `pod_cidr` is the node's, one or several with commas, or empty.
-    pub(super) fn of(attachment: &Attachment, pod_cidr: &str) -> Result<Self, Error> {
+    /// Takes them from the attachment and the node.
+    pub(super) fn of(attachment: &Attachment, pod_cidrs: &PodCidrs) -> Result<Self, Error> {
         if !is_id(&attachment.container_id) {
             return Err(Error::Argument { key: "CNI_CONTAINERID", value: attachment.container_id.clone() });
         }
@@ -69,20 +76,19 @@ impl Parameters {
         Ok(Parameters {
             container_id: attachment.container_id.clone(),
             args: args.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-            capabilities: capabilities(attachment, pod_cidr)?,
+            capabilities: capabilities(attachment, pod_cidrs)?,
         })
     }
 
     /// The environment of one call. An empty `netns` says that it is gone.
     pub(super) fn environment(&self, verb: Verb, netns: &str, bin: &[PathBuf]) -> [(&'static str, OsString); 6] {
         let args: Vec<_> = self.args.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let path: Vec<_> = bin.iter().map(|dir| dir.as_os_str()).collect();
         [
             ("CNI_COMMAND", verb.to_string().into()),
             ("CNI_CONTAINERID", self.container_id.clone().into()),
             ("CNI_NETNS", netns.into()),
             ("CNI_IFNAME", INTERFACE.into()),
-            ("CNI_PATH", path.join(":".as_ref())),
+            ("CNI_PATH", search_path(bin)),
             ("CNI_ARGS", args.join(";").into()),
         ]
     }
@@ -94,10 +100,7 @@ impl Parameters {
         plugin: &Plugin,
         previous: Option<&Map<String, Value>>,
     ) -> Vec<u8> {
-        let mut request = plugin.json.clone();
-        request.remove("capabilities");
-        request.insert("name".to_owned(), list.name.as_str().into());
-        request.insert("cniVersion".to_owned(), list.version.as_str().into());
+        let mut request = configuration(list, plugin);
         let asked = self.capabilities.iter().filter(|(name, _)| plugin.capabilities.contains(name));
         let told: Map<String, Value> = asked.map(|(name, value)| (name.clone(), value.clone())).collect();
         if !told.is_empty() {
@@ -110,8 +113,37 @@ impl Parameters {
     }
 }
 
+/// The environment of a call that is about a whole network.
+pub(super) fn network_environment(verb: Verb, bin: &[PathBuf]) -> [(&'static str, OsString); 2] {
+    [("CNI_COMMAND", verb.to_string().into()), ("CNI_PATH", search_path(bin))]
+}
+
+/// The request of such a call; `valid` are the sandboxes whose attachments GC leaves alone.
+pub(super) fn network_request(list: &NetworkList, plugin: &Plugin, valid: Option<&[String]>) -> Vec<u8> {
+    let mut request = configuration(list, plugin);
+    if let Some(valid) = valid {
+        let attachments = valid.iter().map(|id| json!({ "containerID": id, "ifname": INTERFACE })).collect();
+        request.insert("cni.dev/valid-attachments".to_owned(), Value::Array(attachments));
+    }
+    Value::Object(request).to_string().into_bytes()
+}
+
+/// A plugin's configuration with what every request has.
+fn configuration(list: &NetworkList, plugin: &Plugin) -> Map<String, Value> {
+    let mut request = plugin.json.clone();
+    request.remove("capabilities");
+    request.insert("name".to_owned(), list.name.as_str().into());
+    request.insert("cniVersion".to_owned(), list.version.as_str().into());
+    request
+}
+
+fn search_path(bin: &[PathBuf]) -> OsString {
+    let path: Vec<_> = bin.iter().map(|dir| dir.as_os_str()).collect();
+    path.join(":".as_ref())
+}
+
 /// Capabilities by the names that CNI's conventions give them.
-fn capabilities(attachment: &Attachment, pod_cidr: &str) -> Result<Map<String, Value>, Error> {
+fn capabilities(attachment: &Attachment, pod_cidrs: &PodCidrs) -> Result<Map<String, Value>, Error> {
     let mut all = Map::new();
     if !attachment.port_mappings.is_empty() {
         let mappings = attachment.port_mappings.iter().map(port_mapping).collect();
@@ -121,11 +153,14 @@ fn capabilities(attachment: &Attachment, pod_cidr: &str) -> Result<Map<String, V
     if !bandwidth.is_empty() {
         all.insert("bandwidth".to_owned(), Value::Object(bandwidth));
     }
-    let cidrs = pod_cidr.split(',').map(str::trim).filter(|cidr| !cidr.is_empty());
     // one set of ranges for each family: an address is taken from each
-    let ranges: Vec<Value> = cidrs.map(|cidr| json!([{ "subnet": cidr }])).collect();
+    let ranges: Vec<Value> = pod_cidrs.iter().map(|cidr| json!([{ "subnet": cidr }])).collect();
     if !ranges.is_empty() {
         all.insert("ipRanges".to_owned(), Value::Array(ranges));
+    }
+    if let Some(Dns { servers, searches, options }) = &attachment.dns {
+        let dns = json!({ "servers": servers, "searches": searches, "options": options });
+        all.insert("dns".to_owned(), dns);
     }
     Ok(all)
 }
@@ -177,7 +212,12 @@ mod tests {
             pod_uid: "u-1".to_owned(),
             port_mappings: Vec::new(),
             annotations: BTreeMap::new(),
+            dns: None,
         }
+    }
+
+    fn parameters(attachment: &Attachment, pod_cidrs: &str) -> Result<Parameters, Error> {
+        Parameters::of(attachment, &PodCidrs::parse(pod_cidrs).unwrap())
     }
 
     fn annotated(key: &str, value: &str) -> Attachment {
@@ -192,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_environment_says_who_what_and_where() {
-        let parameters = Parameters::of(&attachment(), "").unwrap();
+        let parameters = parameters(&attachment(), "").unwrap();
         let environment = parameters.environment(Verb::Add, "/proc/7/ns/net", &["/a".into(), "/b".into()]);
         let environment: BTreeMap<_, _> = environment.into_iter().collect();
         let args =
@@ -210,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_request_is_the_plugins_configuration_with_what_cni_adds_and_removes() {
-        let parameters = Parameters::of(&attachment(), "").unwrap();
+        let parameters = parameters(&attachment(), "").unwrap();
         let previous = json!({"ips": []});
         let plugin = r#"{"type": "b", "name": "other", "mtu": 9, "capabilities": {"portMappings": true}}"#;
         let first = request(&parameters, plugin, None);
@@ -226,13 +266,13 @@ mod tests {
             PortMapping { host_port: 80, container_port: 8080, protocol: "tcp".to_owned(), host_ip: String::new() },
             PortMapping { host_port: 53, container_port: 53, protocol: "udp".to_owned(), host_ip: "::1".to_owned() },
         ];
-        let parameters = Parameters::of(&wanted, "10.1.0.0/24, fd00::/64").unwrap();
+        let parameters = parameters(&wanted, "10.1.0.0/24, fd00::/64").unwrap();
         let told = |capabilities: &str| {
             let plugin = format!(r#"{{"type": "b", "capabilities": {{{capabilities}}}}}"#);
             request(&parameters, &plugin, None).get("runtimeConfig").cloned()
         };
         assert_eq!(told(""), None);
-        assert_eq!(told(r#""dns": true"#), None);
+        assert_eq!(told(r#""dns": true"#), None, "the pod has no DNS of its own");
         assert_eq!(told(r#""portMappings": false"#), None);
         let mappings = json!([
             {"hostPort": 80, "containerPort": 8080, "protocol": "tcp"},
@@ -245,13 +285,39 @@ mod tests {
     }
 
     #[test]
+    fn a_plugin_that_asks_for_dns_is_told_the_pods() {
+        let dns = Dns { servers: vec!["10.1.0.10".to_owned()], searches: vec!["a.b".to_owned()], options: Vec::new() };
+        let parameters = parameters(&Attachment { dns: Some(dns), ..attachment() }, "").unwrap();
+        let told = request(&parameters, r#"{"type": "b", "capabilities": {"dns": true}}"#, None);
+        let expected = json!({"dns": {"servers": ["10.1.0.10"], "searches": ["a.b"], "options": []}});
+        assert_eq!(told["runtimeConfig"], expected);
+    }
+
+    #[test]
+    fn calls_about_a_network_name_no_attachment_but_those_that_stay() {
+        let content =
+            r#"{"cniVersion": "1.1.0", "name": "pods", "plugins": [{"type": "b", "capabilities": {"x": true}}]}"#;
+        let list = conflist::read("a.conflist", content.as_bytes()).unwrap();
+        let request =
+            |valid| -> Value { serde_json::from_slice(&network_request(&list, &list.plugins[0], valid)).unwrap() };
+        let plain = json!({"type": "b", "name": "pods", "cniVersion": "1.1.0"});
+        assert_eq!(request(None), plain);
+        let c1 = ["c1".to_owned()];
+        let valid = request(Some(&c1));
+        assert_eq!(valid["cni.dev/valid-attachments"], json!([{"containerID": "c1", "ifname": "eth0"}]));
+        assert_eq!(request(Some(&[]))["cni.dev/valid-attachments"], json!([]));
+        let environment = network_environment(Verb::Gc, &["/a".into()]);
+        assert_eq!(environment, [("CNI_COMMAND", "GC".into()), ("CNI_PATH", "/a".into())]);
+    }
+
+    #[test]
     fn a_bad_bandwidth_is_refused_by_its_annotations_name() {
         for key in ["kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"] {
             for value in ["", "fast", "-1M", "999", "2P", "1Ei"] {
-                let refused = Parameters::of(&annotated(key, value), "").unwrap_err().to_string();
+                let refused = parameters(&annotated(key, value), "").unwrap_err().to_string();
                 assert!(refused.contains(key) && refused.contains(&format!("{value:?}")), "{refused}");
             }
-            assert!(Parameters::of(&annotated(key, "1P"), "").is_ok());
+            assert!(parameters(&annotated(key, "1P"), "").is_ok());
         }
     }
 
@@ -265,7 +331,7 @@ mod tests {
             Attachment { container_id: String::new(), ..attachment() },
         ];
         for case in cases {
-            assert!(matches!(Parameters::of(&case, ""), Err(Error::Argument { .. })), "{case:?}");
+            assert!(matches!(parameters(&case, ""), Err(Error::Argument { .. })), "{case:?}");
         }
     }
 }

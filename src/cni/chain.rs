@@ -2,15 +2,25 @@
 //! It keeps nothing; what is to outlive the calls is the business of `mod.rs`.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
+use tracing::{Instrument, debug, debug_span};
 
 use super::args::{Parameters, Verb};
 use super::conflist::{NetworkList, Plugin};
 use super::error::{Error, Failure};
 use super::plugin::{self, Deadline};
 use super::result;
+
+/// What a DEL makes of a plugin that isn't there any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// The DEL fails.
+    Fails,
+    /// The other plugins do what they can.
+    IsSkipped,
+}
 
 /// The calls of one attachment.
 pub(super) struct Chain<'a> {
@@ -55,11 +65,22 @@ impl Chain<'_> {
     }
 
     /// Deletes from the first `called` plugins, the last first; stops at a failure, as the specification wants.
-    pub(super) async fn del(&self, called: usize, result: Option<&Map<String, Value>>) -> Result<(), Error> {
+    pub(super) async fn del(
+        &self,
+        called: usize,
+        result: Option<&Map<String, Value>>,
+        absent: Absent,
+    ) -> Result<(), Error> {
         let deadline = Deadline::within(self.limit);
         let previous = result.filter(|_| self.list.tells_result_at_del());
         for plugin in self.list.plugins.iter().take(called).rev() {
-            self.call(Verb::Del, plugin, previous, deadline).await?;
+            match self.call(Verb::Del, plugin, previous, deadline).await {
+                Err(error) if absent == Absent::IsSkipped && error.is_absent_plugin() => {
+                    let sandbox = &self.parameters.container_id;
+                    tracing::warn!(sandbox, %error, "GIVING UP: the sandbox's network is taken down without this plugin; what it made may be left behind");
+                }
+                deleted => _ = deleted?,
+            }
         }
         Ok(())
     }
@@ -75,7 +96,14 @@ impl Chain<'_> {
         let path = plugin::find(&plugin.kind, self.bin).map_err(failed)?;
         let environment = self.parameters.environment(verb, self.netns, self.bin);
         let request = self.parameters.request(self.list, plugin, previous);
-        plugin::run(&path, environment, &request, deadline).await.map_err(failed)
+        let (sandbox, begun) = (&self.parameters.container_id, Instant::now());
+        let span = debug_span!("cni", sandbox, network = self.list.name, plugin = plugin.kind, ?verb);
+        let timed = async {
+            let ended = plugin::run(&path, environment, &request, deadline).await;
+            debug!(took = ?begun.elapsed(), passed = ended.is_ok(), "plugin ended");
+            ended
+        };
+        timed.instrument(span).await.map_err(failed)
     }
 
     fn failed(&self, plugin: &Plugin, verb: Verb, source: Failure) -> Error {

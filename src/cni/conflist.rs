@@ -8,16 +8,18 @@ use serde_json::{Map, Value};
 use super::error::Culprit;
 
 /// Versions of the CNI specification that are spoken, oldest first.
-const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+pub(super) const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 /// What a file without a version is taken for, as plugins themselves do.
 const UNSAID_VERSION: &str = "0.1.0";
 /// The first version whose DEL is given the result of ADD.
 const DEL_WITH_RESULT: &str = "0.4.0";
+/// The first version that has STATUS and GC.
+const STATUS_AND_GC: &str = "1.1.0";
 
 /// A network: its plugins in the order of ADD.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
-pub(super) struct NetworkList {
+pub struct NetworkList {
     /// The file it was read from, without its directory; named in errors.
     pub(super) file: String,
     /// The network's name.
@@ -91,7 +93,7 @@ pub(super) fn choose(
 }
 
 /// Reads a configuration; its file's name decides the form, as it always has.
-pub(super) fn read(file: &str, content: &[u8]) -> Result<NetworkList, String> {
+pub fn read(file: &str, content: &[u8]) -> Result<NetworkList, String> {
     if content.iter().all(u8::is_ascii_whitespace) {
         return Err("is empty".to_owned());
     }
@@ -181,8 +183,23 @@ impl NetworkList {
 
     /// Whether DEL is given the result of ADD.
     pub(super) fn tells_result_at_del(&self) -> bool {
+        self.speaks(DEL_WITH_RESULT)
+    }
+
+    /// Whether its plugins can be asked for their STATUS.
+    pub(super) fn has_status(&self) -> bool {
+        self.speaks(STATUS_AND_GC)
+    }
+
+    /// Whether its plugins can be told to collect garbage, and the administrator has nothing against it.
+    pub(super) fn has_gc(&self) -> bool {
+        self.speaks(STATUS_AND_GC) && self.json.get("disableGC") != Some(&Value::Bool(true))
+    }
+
+    /// Whether this version or a later one is spoken.
+    fn speaks(&self, first: &str) -> bool {
         let place = |version: &str| VERSIONS.iter().position(|known| *known == version);
-        place(&self.version) >= place(DEL_WITH_RESULT)
+        place(&self.version) >= place(first)
     }
 }
 
@@ -244,6 +261,18 @@ mod tests {
             read("a.conf", content.as_bytes()).unwrap().tells_result_at_del()
         };
         assert_eq!(VERSIONS.map(tells), [false, false, false, false, true, true, true]);
+    }
+
+    #[test]
+    fn status_and_gc_came_with_version_1_1() {
+        let list = |keys: &str| {
+            let content = format!(r#"{{{keys}, "name": "a", "plugins": [{{"type": "b"}}]}}"#);
+            read("a.conflist", content.as_bytes()).unwrap()
+        };
+        let (old, new) = (list(r#""cniVersion": "1.0.0""#), list(r#""cniVersion": "1.1.0""#));
+        assert_eq!((old.has_status(), old.has_gc()), (false, false));
+        assert_eq!((new.has_status(), new.has_gc()), (true, true));
+        assert!(!list(r#""cniVersion": "1.1.0", "disableGC": true"#).has_gc());
     }
 
     #[test]

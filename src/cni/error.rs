@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::Verb;
@@ -20,7 +21,7 @@ pub enum Error {
         /// The directory.
         dir: PathBuf,
         /// The system's words.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// There is no network configuration that can be used.
     #[error("no usable CNI configuration in {}: {faults}", dir.display())]
@@ -84,6 +85,20 @@ pub enum Error {
         /// Where it was looked for.
         source: Box<Failure>,
     },
+    /// A plugin has said that it isn't ready.
+    #[error(transparent)]
+    NotReady {
+        /// Which, and why.
+        source: Arc<Error>,
+    },
+    /// The network's plugins have not been heard yet.
+    #[error("the plugins of network {network} ({file}) have not answered STATUS yet")]
+    Unanswered {
+        /// The network.
+        network: String,
+        /// The file that it comes from.
+        file: String,
+    },
     /// What is kept of an attachment can't be written, read or removed.
     #[error(transparent)]
     Record(#[from] crate::record::Error),
@@ -95,6 +110,13 @@ pub enum Error {
         /// The runtime's words.
         source: tokio::task::JoinError,
     },
+}
+
+impl Error {
+    /// Whether a plugin's executable isn't there.
+    pub(super) fn is_absent_plugin(&self) -> bool {
+        matches!(self, Error::Plugin { source, .. } if matches!(**source, Failure::NotFound { .. }))
+    }
 }
 
 /// The plugin at fault.

@@ -7,22 +7,27 @@
 //! ```
 //!
 //! **Invariants**: DEL goes by what was saved at ADD, never by the configuration of the day; while there may be something to undo
-//! there is a record of it, wherever we were killed; no lock is held while a plugin runs; addresses are read without a process.
+//! there is a record of it, wherever we were killed; attachments never wait for each other, only for a collection of garbage;
+//! whether pods can be joined, and their addresses, are told without a process.
 
 mod args;
 mod cache;
 mod chain;
+mod cidr;
 mod conf_dir;
-mod conflist;
+pub mod conflist;
+mod convert;
 mod error;
 mod netns;
+mod network;
 mod plugin;
 mod quantity;
-mod result;
+pub mod result;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
@@ -36,15 +41,20 @@ use crate::id::SandboxId;
 use crate::record::{self, Records};
 
 pub use args::Verb;
+pub use cidr::PodCidrs;
 pub use error::{Culprit, Error, Failure, Faults};
 
 use args::Parameters;
-use chain::{Chain, Progress};
+use chain::{Absent, Chain, Progress};
 use conf_dir::ConfDir;
 use conflist::NetworkList;
+use network::{Health, Network};
 
 /// How long all plugins of a network may take together, as in cri-dockerd; less than the kubelet waits for a sandbox.
 const PLUGINS_LIMIT: Duration = Duration::from_secs(220);
+/// DELs of one sandbox that a missing plugin fails; the next one does without it. A kubelet needs some minutes for so many, and
+/// an upgrade of plugins takes less.
+const ABSENCES_LIMIT: u32 = 9;
 
 /// A pod to be joined to the network.
 #[derive(Clone, Debug)]
@@ -63,6 +73,19 @@ pub struct Attachment {
     pub port_mappings: Vec<PortMapping>,
     /// The pod's annotations: those on bandwidth are read.
     pub annotations: BTreeMap<String, String>,
+    /// The pod's own DNS configuration, if it has one.
+    pub dns: Option<Dns>,
+}
+
+/// How a pod resolves names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Addresses of name servers.
+    pub servers: Vec<String>,
+    /// Domains that names are looked for in.
+    pub searches: Vec<String>,
+    /// Options of the resolver.
+    pub options: Vec<String>,
 }
 
 /// A port of the node that leads to the pod.
@@ -83,9 +106,13 @@ pub struct PortMapping {
 struct Saved {
     list: NetworkList,
     parameters: Parameters,
-    netns: netns::Identity,
+    /// None when another adapter made the attachment.
+    netns: Option<netns::Identity>,
     /// None while ADD is under way.
     added: Option<Added>,
+    /// DELs that have failed because a plugin isn't there any more.
+    #[serde(default)]
+    absences: u32,
 }
 
 /// What ADD gave.
@@ -103,39 +130,75 @@ pub struct Cni {
 
 struct Inner {
     dirs: CniDirs,
-    conf_dir: ConfDir,
+    conf_dir: Arc<ConfDir>,
+    health: Health,
     records: Records,
-    pod_cidr: RwLock<String>,
+    pod_cidrs: RwLock<PodCidrs>,
     /// By sandbox, of the records read or written so far. Its lock is held when a record is read into it or removed.
     addresses: RwLock<HashMap<String, Vec<String>>>,
+    /// Read by each ADD and DEL while it runs, written by GC, which the specification wants alone.
+    turns: tokio::sync::RwLock<()>,
     limit: Duration,
 }
 
 impl Cni {
-    /// Nothing is read or run yet. The records are this room's alone.
+    /// Takes a first look at the directory of configurations; nothing is run yet. The records are this room's alone.
     pub fn new(dirs: CniDirs, records: Records) -> Self {
         Cni::with_limit(dirs, records, PLUGINS_LIMIT)
     }
 
     fn with_limit(dirs: CniDirs, records: Records, limit: Duration) -> Self {
-        let conf_dir = ConfDir::new(dirs.conf.clone());
-        let inner = Inner { dirs, conf_dir, records, pod_cidr: RwLock::default(), addresses: RwLock::default(), limit };
+        let inner = Inner {
+            conf_dir: ConfDir::open(&dirs.conf),
+            health: Health::default(),
+            dirs,
+            records,
+            pod_cidrs: RwLock::default(),
+            addresses: RwLock::default(),
+            turns: tokio::sync::RwLock::default(),
+            limit,
+        };
         Cni { inner: Arc::new(inner) }
     }
 
-    /// Whether pods can be joined to a network now; if not, why. Costs a look at the directory of configurations.
+    /// Watches the directory of configurations, and asks plugins for their STATUS, for as long as it is polled.
+    pub async fn run(self) {
+        let Inner { conf_dir, health, dirs, .. } = &*self.inner;
+        tokio::join!(conf_dir.clone().run(), health.run(conf_dir.changes(), &dirs.bin));
+    }
+
+    /// Whether pods can be joined to a network now; if not, why. Costs a look for the plugins' executables, no file is read and
+    /// nothing is run: what plugins say of themselves is what they said at most some seconds ago.
     pub fn ready(&self) -> Result<(), Error> {
         let list = self.inner.conf_dir.current()?;
         for plugin in &list.plugins {
             let missing = |source| Error::Missing { culprit: list.culprit(plugin), source: Box::new(source) };
             plugin::find(&plugin.kind, &self.inner.dirs.bin).map_err(missing)?;
         }
-        Ok(())
+        self.inner.health.of(&list)
     }
 
-    /// Takes the node's pod CIDR, or several with commas, for plugins that ask for `ipRanges`.
-    pub fn set_pod_cidr(&self, cidr: &str) {
-        cidr.clone_into(&mut self.inner.pod_cidr.write().unwrap_or_else(PoisonError::into_inner));
+    /// Takes the node's pod CIDRs, for plugins that ask for `ipRanges`.
+    pub fn set_pod_cidrs(&self, cidrs: PodCidrs) {
+        *self.inner.pod_cidrs.write().unwrap_or_else(PoisonError::into_inner) = cidrs;
+    }
+
+    /// Lets the plugins of the network in use give up what belongs to none of these sandboxes, nor to one that there is a record
+    /// of; failures are logged. ADD and DEL wait meanwhile.
+    pub async fn collect_garbage(&self, mut sandboxes: Vec<String>) {
+        let Ok(list) = self.inner.conf_dir.current() else { return };
+        if !list.has_gc() {
+            tracing::info!(
+                file = list.file,
+                "no garbage collection: the CNI configuration is older than 1.1.0, or has it disabled"
+            );
+            return;
+        }
+        let _alone = self.inner.turns.write().await;
+        sandboxes.extend(self.attached());
+        sandboxes.sort_unstable();
+        sandboxes.dedup();
+        Network { list: &list, bin: &self.inner.dirs.bin }.collect_garbage(&sandboxes).await;
     }
 
     /// Joins a pod to the network, and gives its addresses without prefix lengths: IPv4 first, at least one.
@@ -143,25 +206,44 @@ impl Cni {
     /// A failure of a plugin is undone; what could not be undone is left for [`Cni::del`]. Until that has been called, a second
     /// ADD of a sandbox is refused.
     pub async fn add(&self, attachment: &Attachment) -> Result<Vec<String>, Error> {
+        let _turn = self.inner.turns.read().await;
         let list = self.inner.conf_dir.current()?;
         let namespace = netns::Identity::of_pod(&attachment.netns)?;
         netns::bring_up_loopback(&attachment.netns).await?;
         self.attach(&list, namespace, attachment).await
     }
 
-    /// Takes a pod out of its network, as its ADD was done; without a record of that there is nothing to do.
+    /// Takes a pod out of its network, as its ADD was done, also by another adapter; if nothing is known of that there is nothing
+    /// to do.
     ///
     /// `netns` is where its namespace was; if another one, or none, is there now, plugins are told that it is gone. After a
-    /// failure (also when a plugin isn't there any more) the record stays, and the next call tries again.
+    /// failure the record stays, and the next call tries again. Only a plugin that isn't there any more is given up after some
+    /// calls, since the pod could never be removed otherwise.
     pub async fn del(&self, container_id: &str, netns: Option<&str>) -> Result<(), Error> {
-        let Some(saved) = self.load(container_id)? else { return Ok(()) };
-        let netns = netns.filter(|path| saved.netns.is_at(path)).unwrap_or_default();
+        let _turn = self.inner.turns.read().await;
+        let Some(mut saved) = self.known(container_id)? else { return Ok(()) };
+        let is_the_pods = |path: &str| match saved.netns {
+            Some(namespace) => namespace.is_at(path),
+            None => netns::Identity::of_pod(path).is_ok(),
+        };
+        let netns = netns.filter(|path| is_the_pods(path)).unwrap_or_default();
         let result = saved.added.as_ref().map(|added| &added.result);
-        self.chain(&saved, netns).del(saved.list.plugins.len(), result).await?;
-        self.forget(&saved)
+        let absent = if saved.absences < ABSENCES_LIMIT { Absent::Fails } else { Absent::IsSkipped };
+        match self.chain(&saved, netns).del(saved.list.plugins.len(), result, absent).await {
+            Ok(()) => self.forget(&saved),
+            Err(error) if error.is_absent_plugin() => {
+                saved.absences += 1;
+                self.inner.records.save(container_id, &saved)?;
+                let left = ABSENCES_LIMIT + 1 - saved.absences;
+                tracing::warn!(sandbox = container_id, %error, "its network is tried to be taken down {left} more times, then without this plugin");
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// The addresses of a sandbox whose ADD has succeeded; no process and, but for the first time, no file is read.
+    /// The addresses of a sandbox whose ADD has succeeded, also that of another adapter; no process and, but for the first time,
+    /// no file is read.
     pub fn addresses(&self, sandbox: &SandboxId) -> Option<Vec<String>> {
         let id = sandbox.as_str();
         let known = self.inner.addresses.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
@@ -169,7 +251,7 @@ impl Cni {
             return known;
         }
         let mut addresses = self.known_addresses();
-        let saved = self.load(id).unwrap_or_else(|error| {
+        let saved = self.known(id).unwrap_or_else(|error| {
             tracing::warn!(sandbox = id, %error, "addresses of a sandbox not read");
             None
         });
@@ -195,9 +277,9 @@ impl Cni {
         if self.load(&attachment.container_id)?.is_some() {
             return Err(Error::Joined { container_id: attachment.container_id.clone() });
         }
-        let pod_cidr = self.inner.pod_cidr.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let parameters = Parameters::of(attachment, &pod_cidr)?;
-        let mut saved = Saved { list: list.clone(), parameters, netns, added: None };
+        let pod_cidrs = self.inner.pod_cidrs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let parameters = Parameters::of(attachment, &pod_cidrs)?;
+        let mut saved = Saved { list: list.clone(), parameters, netns: Some(netns), added: None, absences: 0 };
         // no power loss leaves anything of a plugin's work but with the last one's result, which is written to last
         self.inner.records.save_unsynced(&attachment.container_id, &saved)?;
         let mut progress = Progress::default();
@@ -219,7 +301,7 @@ impl Cni {
 
     /// Undoes a failed ADD. The ADD's error is the answer; one of this is logged, and the record stays for a DEL to come.
     async fn undo(&self, saved: &Saved, netns: &str, progress: &Progress) {
-        let deleted = self.chain(saved, netns).del(progress.called, progress.result.as_ref()).await;
+        let deleted = self.chain(saved, netns).del(progress.called, progress.result.as_ref(), Absent::Fails).await;
         if let Err(error) = deleted.and_then(|()| self.forget(saved)) {
             let sandbox = &saved.parameters.container_id;
             tracing::warn!(sandbox, %error, "failed network of a sandbox not undone");
@@ -264,6 +346,14 @@ impl Cni {
             Err(record::Error::Name(_)) => Ok(None),
             loaded => Ok(loaded?),
         }
+    }
+
+    /// What there is of an attachment: our record, or else what another adapter has left.
+    fn known(&self, container_id: &str) -> Result<Option<Saved>, Error> {
+        let recorded = self.load(container_id)?;
+        let left =
+            || conflist::is_id(container_id).then(|| cache::read(&self.inner.dirs.cache, container_id)).flatten();
+        Ok(recorded.or_else(left))
     }
 
     fn known_addresses(&self) -> RwLockWriteGuard<'_, HashMap<String, Vec<String>>> {

@@ -8,49 +8,54 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::args::INTERFACE;
+use super::cidr;
+use super::conflist::VERSIONS;
+use super::convert::convert;
 
 /// A plugin's own account of its failure.
 #[derive(Debug, Deserialize)]
-pub(super) struct Refusal {
+pub struct Refusal {
     /// Below 100 as the specification says, from 100 on the plugin's own.
-    pub(super) code: u64,
+    pub code: u64,
     /// Short.
     #[serde(default)]
-    pub(super) msg: String,
+    pub msg: String,
     /// Long, or empty.
     #[serde(default)]
-    pub(super) details: String,
+    pub details: String,
 }
 
-/// Reads the result of an ADD; one that doesn't say its version gets that of the network, for the next plugin to know.
-pub(super) fn read(output: &[u8], version: &str) -> Result<Map<String, Value>, String> {
+/// Reads the result of an ADD, which comes out in the network's version whichever spoken one the plugin has answered in.
+pub fn read(output: &[u8], version: &str) -> Result<Map<String, Value>, String> {
     if output.iter().all(u8::is_ascii_whitespace) {
         return Err("is empty".to_owned());
     }
-    match serde_json::from_slice(output) {
-        Ok(Value::Object(mut result)) => {
-            let said = result.get("cniVersion").and_then(Value::as_str).is_some_and(|said| !said.is_empty());
-            if !said {
-                result.insert("cniVersion".to_owned(), version.into());
-            }
-            Ok(result)
-        }
-        Ok(_) => Err("is not a JSON object".to_owned()),
-        Err(error) => Err(format!("is not JSON: {error}")),
+    let result = match serde_json::from_slice(output) {
+        Ok(Value::Object(result)) => result,
+        Ok(_) => return Err("is not a JSON object".to_owned()),
+        Err(error) => return Err(format!("is not JSON: {error}")),
+    };
+    match result.get("cniVersion") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(said)) if said.is_empty() || VERSIONS.contains(&said.as_str()) => {}
+        Some(other) => return Err(format!("is of CNI version {other}, which is none of {}", VERSIONS.join(", "))),
     }
+    Ok(convert(result, version))
 }
 
 /// Reads what a plugin that failed wrote, if it is a refusal in CNI's form.
-pub(super) fn refusal(output: &[u8]) -> Option<Refusal> {
+pub fn refusal(output: &[u8]) -> Option<Refusal> {
     serde_json::from_slice(output).ok()
 }
 
-/// The pod's addresses without prefix lengths: IPv4 before IPv6, otherwise in the plugin's order, each once; at least one.
-pub(super) fn addresses(result: &Map<String, Value>) -> Result<Vec<String>, String> {
+/// The pod's addresses without prefix lengths, each once; at least one. They come in the plugin's order; where the result has
+/// none, as before 0.3.0, IPv4 is first.
+pub fn addresses(result: &Map<String, Value>) -> Result<Vec<String>, String> {
     let written = if result.contains_key("ips") { of_list(result)? } else { of_families(result)? };
     let mut found: Vec<IpAddr> = Vec::new();
     for cidr in written {
-        let address = parse_cidr(cidr).ok_or_else(|| format!("{cidr:?} is not an address with its prefix length"))?;
+        let address =
+            cidr::address(cidr).ok_or_else(|| format!("{cidr:?} is not an address with its prefix length"))?;
         if !found.contains(&address) {
             found.push(address);
         }
@@ -58,7 +63,6 @@ pub(super) fn addresses(result: &Map<String, Value>) -> Result<Vec<String>, Stri
     if found.is_empty() {
         return Err("names no address for the pod".to_owned());
     }
-    found.sort_by_key(IpAddr::is_ipv6);
     Ok(found.iter().map(IpAddr::to_string).collect())
 }
 
@@ -100,13 +104,6 @@ fn of_families(result: &Map<String, Value>) -> Result<Vec<&str>, String> {
     Ok(addresses)
 }
 
-fn parse_cidr(text: &str) -> Option<IpAddr> {
-    let (address, length) = text.split_once('/')?;
-    let address: IpAddr = address.parse().ok()?;
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    length.parse::<u8>().is_ok_and(|length| length <= longest).then_some(address)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -118,14 +115,14 @@ mod tests {
     }
 
     #[test]
-    fn every_version_gives_its_addresses_ipv4_first() {
+    fn every_version_gives_its_addresses_in_the_plugins_order() {
         let cases = [
             (r#"{"ip6": {"ip": "fd00::5/64"}, "ip4": {"ip": "10.1.0.5/16"}}"#, vec!["10.1.0.5", "fd00::5"]),
             (r#"{"cniVersion": "0.4.0", "ips": [{"version": "4", "address": "10.1.0.5/16"}]}"#, vec!["10.1.0.5"]),
             (
                 r#"{"cniVersion": "1.0.0", "ips": [{"address": "fd00::5/64"}, {"address": "10.1.0.6/16"},
                     {"address": "10.1.0.5/16"}, {"address": "fd00::5/64"}]}"#,
-                vec!["10.1.0.6", "10.1.0.5", "fd00::5"],
+                vec!["fd00::5", "10.1.0.6", "10.1.0.5"],
             ),
             (r#"{"cniVersion": "1.1.0", "ips": [{"address": "FD00:0::5/128"}]}"#, vec!["fd00::5"]),
         ];
@@ -159,7 +156,7 @@ mod tests {
             (r#"{"ips": [{"address": "10.1.0.5/33"}]}"#, "10.1.0.5/33"),
             (r#"{"ips": [{"address": "10.1.0.5"}]}"#, "10.1.0.5"),
             (r#"{"ips": [{"address": "ten/8"}]}"#, "ten/8"),
-            (r#"{"ip4": {}}"#, "ip4"),
+            (r#"{"ip4": {}}"#, "ips[0]"),
             (r#"{"ip4": {"ip": "/"}}"#, "\"/\""),
         ];
         for (text, expected) in cases {
@@ -175,10 +172,13 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_does_not_say_its_version_gets_the_networks() {
-        assert_eq!(read(b"{}", "0.3.1").unwrap()["cniVersion"], "0.3.1");
-        assert_eq!(read(br#"{"cniVersion": ""}"#, "0.3.1").unwrap()["cniVersion"], "0.3.1");
-        assert_eq!(read(br#"{"cniVersion": "0.4.0"}"#, "0.3.1").unwrap()["cniVersion"], "0.4.0");
+    fn a_result_comes_out_in_the_networks_version() {
+        for said in ["{}", r#"{"cniVersion": ""}"#, r#"{"cniVersion": null}"#, r#"{"cniVersion": "0.4.0"}"#] {
+            assert_eq!(read(said.as_bytes(), "0.3.1").unwrap()["cniVersion"], "0.3.1", "{said}");
+        }
+        for said in [r#"{"cniVersion": "9.9.9"}"#, r#"{"cniVersion": 1}"#] {
+            assert!(read(said.as_bytes(), "0.3.1").unwrap_err().contains("is of CNI version"), "{said}");
+        }
     }
 
     #[test]
@@ -197,6 +197,18 @@ mod tests {
             if let Ok(result) = read(&output, "1.0.0") {
                 let _ = addresses(&result);
             }
+        }
+
+        #[test]
+        fn addresses_are_the_same_in_every_version_that_lists_them(
+            ips: Vec<IpAddr>,
+            said in 2..7usize,
+            spoken in 2..7usize,
+        ) {
+            let ips: Vec<_> = ips.iter().map(|ip| serde_json::json!({"address": format!("{ip}/32")})).collect();
+            let result = serde_json::json!({"cniVersion": VERSIONS[said], "ips": ips}).to_string();
+            let converted = read(result.as_bytes(), VERSIONS[spoken]).unwrap();
+            prop_assert_eq!(addresses(&converted), addresses(&read(result.as_bytes(), VERSIONS[said]).unwrap()));
         }
 
         #[test]

@@ -104,6 +104,7 @@ case $CNI_COMMAND in ADD) {} ;; DEL) {} ;; esac"#,
             pod_uid: "u1".to_owned(),
             port_mappings: Vec::new(),
             annotations: BTreeMap::new(),
+            dns: None,
         }
     }
 
@@ -138,8 +139,8 @@ fn sandbox() -> SandboxId {
 async fn each_plugin_gets_the_result_of_the_one_before_and_the_last_one_counts() {
     let node = Node::with_plugins(&[("first", ADDRESS), ("second", TWO_ADDRESSES)]);
     let cni = node.cni();
-    assert_eq!(node.add(&cni).await.unwrap(), ["10.1.0.5", "fd00::5"]);
-    assert_eq!(cni.addresses(&sandbox()).unwrap(), ["10.1.0.5", "fd00::5"]);
+    assert_eq!(node.add(&cni).await.unwrap(), ["fd00::5", "10.1.0.5"]);
+    assert_eq!(cni.addresses(&sandbox()).unwrap(), ["fd00::5", "10.1.0.5"]);
     let calls = node.calls();
     assert_eq!(node.order(), ["first ADD", "second ADD"]);
     assert_eq!(calls[0].request, json!({"cniVersion": "1.0.0", "name": "pods", "type": "first"}));
@@ -285,6 +286,86 @@ async fn del_with_a_plugin_gone_says_so_and_can_be_tried_again() {
 }
 
 #[tokio::test]
+async fn a_plugin_that_stays_away_is_given_up_and_the_others_do_their_part() {
+    let node = Node::with_plugins(&[("first", ADDRESS), ("second", ADDRESS)]);
+    node.add(&node.cni()).await.unwrap();
+    std::fs::remove_file(node.dir.path("bin/second")).unwrap();
+    for _ in 0..ABSENCES_LIMIT {
+        // a daemon of its own each time: the count survives restarts
+        assert!(node.cni().del("c1", None).await.unwrap_err().is_absent_plugin());
+    }
+    assert_eq!(node.order(), ["first ADD", "second ADD"]);
+    node.cni().del("c1", None).await.unwrap();
+    assert_eq!(node.order()[2..], ["first DEL"]);
+    assert_eq!(node.left(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_plugin_that_refuses_is_never_given_up() {
+    let node = Node::with_plugins(&[("first", ADDRESS)]);
+    let cni = node.cni();
+    node.add(&cni).await.unwrap();
+    node.plugin("first", "", REFUSAL);
+    for _ in 0..ABSENCES_LIMIT + 2 {
+        assert!(cni.del("c1", None).await.is_err());
+    }
+    assert_eq!(node.left(), ["c1", "pods-c1-eth0"]);
+}
+
+/// Makes the node's attachment one that another adapter has made: our record goes, the cache stays.
+fn left_by_another_adapter(node: &Node) {
+    node.records().remove("c1").unwrap();
+    let loopback = json!({
+        "kind": "cniCacheV1", "containerId": "c1", "config": "e30=", "ifName": "eth0", "networkName": "cni-loopback",
+        "result": {"cniVersion": "0.2.0", "ip4": {"ip": "127.0.0.1/8"}},
+    });
+    std::fs::write(node.dir.path("cache/results/cni-loopback-c1-eth0"), loopback.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn a_pod_of_another_adapter_has_its_addresses_and_is_taken_down() {
+    let node = Node::with_plugins(&[("first", ADDRESS)]);
+    node.add(&node.cni()).await.unwrap();
+    left_by_another_adapter(&node);
+    std::fs::remove_dir_all(node.dir.path("conf")).unwrap();
+    let cni = node.cni();
+    assert_eq!(cni.addresses(&sandbox()).unwrap(), ["10.1.0.5"]);
+    assert_eq!(cni.attached(), [""; 0], "it is not ours to take down unasked");
+    cni.del("c1", Some(&node.netns())).await.unwrap();
+    let calls = node.calls();
+    assert_eq!((calls[1].verb.as_str(), &calls[1].netns), ("DEL", &node.netns()));
+    assert_eq!(calls[1].request["prevResult"]["ips"], json!([{"address": "10.1.0.5/16"}]));
+    assert_eq!(node.left(), [""; 0]);
+    assert_eq!(cni.addresses(&sandbox()), None);
+}
+
+#[tokio::test]
+async fn another_adapters_pod_whose_namespace_is_the_nodes_by_now_is_taken_down_without_it() {
+    let node = Node::with_plugins(&[("first", ADDRESS)]);
+    node.add(&node.cni()).await.unwrap();
+    left_by_another_adapter(&node);
+    node.cni().del("c1", Some("/proc/self/ns/net")).await.unwrap();
+    assert_eq!(node.calls()[1].netns, "");
+}
+
+#[tokio::test]
+async fn what_another_adapter_left_broken_counts_as_nothing() {
+    let node = Node::with_plugins(&[("first", ADDRESS)]);
+    std::fs::create_dir_all(node.dir.path("cache/results")).unwrap();
+    let whole =
+        json!({"kind": "cniCacheV1", "containerId": "c1", "config": "e30=", "ifName": "eth0", "networkName": "pods"});
+    let other =
+        json!({"kind": "cniCacheV1", "containerId": "x-c1", "config": "", "ifName": "eth0", "networkName": "pods"});
+    for content in ["", "{", "[]", "{}", &whole.to_string(), &other.to_string()] {
+        std::fs::write(node.dir.path("cache/results/pods-c1-eth0"), content).unwrap();
+        let cni = node.cni();
+        assert_eq!(cni.addresses(&sandbox()), None, "{content}");
+        cni.del("c1", None).await.unwrap();
+    }
+    assert_eq!(node.order(), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_second_add_is_refused_and_leaves_the_first_alone() {
     let node = Node::with_plugins(&[("first", ADDRESS)]);
     let cni = node.cni();
@@ -318,11 +399,121 @@ async fn before_version_0_4_del_is_not_told_the_result() {
 }
 
 #[tokio::test]
+async fn each_plugin_is_told_the_result_in_the_networks_version() {
+    let node = Node::new();
+    let plugins = json!([{"type": "first"}, {"type": "second"}, {"type": "third"}]);
+    node.configure("10-pods.conflist", &json!({"cniVersion": "0.4.0", "name": "pods", "plugins": plugins}));
+    node.plugin("first", r#"echo '{"cniVersion": "0.2.0", "ip4": {"ip": "10.1.0.5/16"}}'"#, "");
+    node.plugin("second", r#"echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.6/16"}]}'"#, "");
+    node.plugin("third", r#"echo '{"cniVersion": "9.9.9", "ips": [{"address": "10.1.0.7/16"}]}'"#, "");
+    let error = node.add(&node.cni()).await.unwrap_err().to_string();
+    assert!(error.contains("plugin third") && error.contains("CNI version \"9.9.9\""), "{error}");
+    let told = |ip: &str| json!([{"version": "4", "address": ip}]);
+    let calls = node.calls();
+    for (call, ip) in [(1, "10.1.0.5/16"), (2, "10.1.0.6/16"), (3, "10.1.0.6/16")] {
+        assert_eq!(calls[call].request["prevResult"]["ips"], told(ip));
+        assert_eq!(calls[call].request["prevResult"]["cniVersion"], "0.4.0");
+    }
+    assert_eq!(node.order()[3..], ["third DEL", "second DEL", "first DEL"]);
+}
+
+/// A network of one plugin whose version has STATUS and GC, and which answers them as told.
+fn node_of_today(on_status: &str, on_gc: &str) -> Node {
+    let node = Node::new();
+    let list = json!({"cniVersion": "1.1.0", "name": "pods", "plugins": [{"type": "first"}, {"type": "second"}]});
+    node.configure("10-pods.conflist", &list);
+    for name in ["first", "second"] {
+        let path = node.plugin(name, ADDRESS, "");
+        let script = std::fs::read_to_string(&path).unwrap();
+        let cases = format!("case $CNI_COMMAND in STATUS) {on_status} ;; GC) {on_gc} ;; ADD)");
+        std::fs::write(path, script.replace("case $CNI_COMMAND in ADD)", &cases)).unwrap();
+    }
+    node
+}
+
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not {what}");
+}
+
+#[tokio::test]
+async fn readiness_is_what_plugins_said_and_waits_for_none() {
+    let refusal = r#"echo '{"code": 50, "msg": "the agent is away"}'; exit 1"#;
+    let node = node_of_today(refusal, ":");
+    let cni = node.cni();
+    let reason = || cni.ready().map_or_else(|error| error.to_string(), |()| "ready".to_owned());
+    assert_eq!(reason(), "the plugins of network pods (10-pods.conflist) have not answered STATUS yet");
+    let running = tokio::spawn(cni.clone().run());
+    let told = "CNI plugin first (network pods, 10-pods.conflist) failed to STATUS: the agent is away (code 50)";
+    eventually(told, || reason() == told).await;
+    // another configuration is asked at once
+    node.configure(
+        "05-older.conflist",
+        &json!({"cniVersion": "1.0.0", "name": "older", "plugins": [{"type": "first"}]}),
+    );
+    eventually("ready without STATUS", || reason() == "ready").await;
+    std::fs::remove_file(node.dir.path("conf/05-older.conflist")).unwrap();
+    eventually(told, || reason() == told).await;
+    let (asked, began) = (node.order().len(), Instant::now());
+    for _ in 0..50 {
+        assert_eq!(reason(), told);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let most = asked + 1 + usize::try_from(began.elapsed().as_secs() / 10).unwrap();
+    assert!(node.order().len() <= most, "a plugin was run for each question: {:?}", node.order());
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_plugin_that_hangs_at_status_delays_no_answer() {
+    let node = node_of_today("sleep 60", ":");
+    let cni = node.cni();
+    let running = tokio::spawn(cni.clone().run());
+    eventually("asked", || !node.order().is_empty()).await;
+    let began = Instant::now();
+    assert!(matches!(cni.ready(), Err(Error::Unanswered { .. })));
+    assert!(began.elapsed() < Duration::from_millis(500));
+    running.abort();
+}
+
+#[tokio::test]
+async fn garbage_is_collected_by_every_plugin_with_what_is_valid() {
+    let node = node_of_today(":", "exit 1");
+    let cni = node.cni();
+    node.add(&cni).await.unwrap();
+    cni.collect_garbage(vec!["c0".to_owned(), "c1".to_owned()]).await;
+    assert_eq!(node.order()[2..], ["first GC", "second GC"]);
+    let attachment = |id: &str| json!({"containerID": id, "ifname": "eth0"});
+    for call in &node.calls()[2..] {
+        assert_eq!(call.request["cni.dev/valid-attachments"], json!([attachment("c0"), attachment("c1")]));
+        assert_eq!(call.request.get("prevResult"), None);
+    }
+}
+
+#[tokio::test]
+async fn no_garbage_is_collected_where_it_is_unknown_or_unwanted() {
+    for keys in [json!({"cniVersion": "1.0.0"}), json!({"cniVersion": "1.1.0", "disableGC": true})] {
+        let node = node_of_today(":", ":");
+        let mut list = keys;
+        list["name"] = "pods".into();
+        list["plugins"] = json!([{"type": "first"}]);
+        node.configure("10-pods.conflist", &list);
+        node.cni().collect_garbage(Vec::new()).await;
+        assert_eq!(node.order(), [""; 0]);
+    }
+}
+
+#[tokio::test]
 async fn the_cache_is_as_cnis_library_writes_it() {
     use base64::Engine;
     let node = Node::with_plugins(&[("first", ADDRESS)]);
     let cni = node.cni();
-    cni.set_pod_cidr("10.1.0.0/24");
+    cni.set_pod_cidrs(PodCidrs::parse("10.1.0.0/24").unwrap());
     node.add(&cni).await.unwrap();
     let cached = std::fs::read(node.dir.path("cache/results/pods-c1-eth0")).unwrap();
     let mut cached: Value = serde_json::from_slice(&cached).unwrap();

@@ -1,31 +1,54 @@
-//! What the daemon is told: flags as typed (`cli.rs`), checked and given types here. Knows nothing of the engine.
+//! What the daemon is told. Knows nothing of the engine.
+//!
+//! ```text
+//! cli.rs: flags ──▶ key.rs: keys ──▶ file.rs: what the file says ─┐
+//!    │                     environment ───────────────────────────┼─▶ resolve.rs: flags as if all had been typed ─▶ here: Config
+//!    └── what was typed ──────────────────────────────────────────┘
+//! ```
+//!
+//! A new key is a new field of [`cli::Flags`], and what [`Config::from_flags`] makes of it; file, environment, `config default` and
+//! docs/configuration.md follow.
 
 pub mod cli;
 mod duration;
+mod file;
+mod key;
+pub mod reference;
+mod resolve;
 mod size;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::cni::PodCidrs;
 use crate::log::Format;
 use crate::stream::Limits;
 use crate::translate::node::{LogOptions, Network};
 use cli::Flags;
 
+pub use resolve::{Changes, Resolved, Typed};
+
 /// The daemon's configuration, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Sockets to serve on.
-    pub endpoints: Vec<PathBuf>,
+    /// Where to serve.
+    pub endpoints: Vec<Endpoint>,
     /// The engine's socket.
     pub docker_socket: PathBuf,
     /// Image of pod sandboxes; None for the built-in one.
     pub sandbox_image: Option<String>,
     /// Who makes pod networks.
     pub network: Network,
+    /// Under a CNI network, the Engine builds no network sandbox of its own.
+    pub bare_sandboxes: bool,
     /// Where CNI's files are.
     pub cni: CniDirs,
+    /// Whether CNI plugins are to collect garbage once after the start.
+    pub cni_gc: bool,
+    /// CIDRs of the node's pods, until the kubelet tells them.
+    pub pod_cidrs: PodCidrs,
     /// Our state.
     pub state_dir: PathBuf,
     /// Where streams are served.
@@ -34,6 +57,8 @@ pub struct Config {
     pub stream_limits: Limits,
     /// Of our own log.
     pub log_level: tracing::Level,
+    /// Of our own log's lines.
+    pub logging_format: LoggingFormat,
     /// What container logs are.
     pub log_format: Format,
     /// Docker's log files of each container.
@@ -70,37 +95,146 @@ pub enum RestrictOom {
     Never,
 }
 
-/// A flag that can't be used.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("--{flag}: {reason}")]
-pub struct Error {
-    flag: &'static str,
-    reason: String,
+/// Where the CRI is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A socket that we make.
+    Path(PathBuf),
+    /// The sockets that the service manager passes.
+    Passed,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Path(path) => write!(f, "unix://{}", path.display()),
+            Endpoint::Passed => f.write_str(PASSED),
+        }
+    }
+}
+
+const PASSED: &str = "fd://";
+
+/// How a line of our own log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoggingFormat {
+    /// For people.
+    Text,
+    /// An object.
+    Json,
+}
+
+/// What is told wrongly.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value can't be used.
+    #[error("{place}: {reason}")]
+    Value {
+        /// The key.
+        key: String,
+        /// Where the value stands: a flag, a variable, or a file's line and key.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// The values together are no command line.
+    #[error("{reason}")]
+    Arguments {
+        /// Why.
+        reason: String,
+    },
+    /// The file that was named is not there.
+    #[error("{}: there is no such file; `dockershim config default` prints one to begin with", path.display())]
+    NoFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file can't be read.
+    #[error("{}: the configuration can't be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file says nothing at all.
+    #[error(
+        "{} is empty, as after a write that failed; remove it, or begin with what `dockershim config default` prints",
+        path.display()
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is no configuration.
+    #[error("{} has more than {limit} bytes: that is no configuration of ours", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most it may have.
+        limit: u64,
+    },
+    /// A line of the file can't be used.
+    #[error("{}:{line}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A variable that nobody reads.
+    #[error("{name}: unknown variable{suggestion}; docs/configuration.md lists all keys")]
+    UnknownVariable {
+        /// The variable.
+        name: String,
+        /// The one that may have been meant, in words.
+        suggestion: String,
+    },
+}
+
+impl Error {
+    /// A value of the flag that can't be used.
+    fn value(flag: &str, reason: impl Into<String>) -> Error {
+        Error::Value { key: flag.to_owned(), place: format!("--{flag}"), reason: reason.into() }
+    }
 }
 
 impl Config {
     /// Checks the flags.
     pub fn from_flags(flags: Flags) -> Result<Config, Error> {
-        let endpoints = flags.container_runtime_endpoint.iter();
-        let endpoints = endpoints.map(|text| socket("container-runtime-endpoint", text)).collect::<Result<_, _>>()?;
+        let docker_socket = socket("docker-endpoint", &flags.docker_endpoint)?;
         let request_timeout = match time("runtime-request-timeout", &flags.runtime_request_timeout)? {
             Duration::ZERO => Duration::from_secs(119),
             given => given,
         };
         let deadline = time("image-pull-progress-deadline", &flags.image_pull_progress_deadline)?;
         Ok(Config {
-            endpoints,
-            docker_socket: socket("docker-endpoint", &flags.docker_endpoint)?,
+            endpoints: endpoints(&flags.container_runtime_endpoint, &docker_socket)?,
+            docker_socket,
             sandbox_image: Some(flags.pod_infra_container_image).filter(|image| !image.is_empty()),
             network: network(&flags.network_plugin)?,
-            cni: CniDirs { conf: flags.cni_conf_dir, bin: flags.cni_bin_dir, cache: flags.cni_cache_dir },
-            state_dir: flags.root_directory,
+            bare_sandboxes: bare_sandboxes(&flags.sandbox_network)?,
+            cni: CniDirs {
+                conf: directory("cni-conf-dir", flags.cni_conf_dir)?,
+                bin: flags
+                    .cni_bin_dir
+                    .into_iter()
+                    .map(|dir| directory("cni-bin-dir", dir))
+                    .collect::<Result<_, _>>()?,
+                cache: directory("cni-cache-dir", flags.cni_cache_dir)?,
+            },
+            cni_gc: flags.cni_gc,
+            pod_cidrs: pod_cidrs(&flags.pod_cidr)?,
+            state_dir: directory("root-directory", flags.root_directory)?,
             streaming: address(&flags.streaming_bind_addr)?,
             stream_limits: Limits {
                 idle: some_time("streaming-idle-timeout", &flags.streaming_idle_timeout)?,
                 creation: some_time("streaming-creation-timeout", &flags.streaming_creation_timeout)?,
             },
             log_level: level(&flags.log_level)?,
+            logging_format: logging_format(&flags.logging_format)?,
             log_format: format(&flags.log_format)?,
             log_spool: LogOptions {
                 max_size_bytes: spool_size(&flags.log_spool_size)?,
@@ -120,35 +254,69 @@ pub fn socket(flag: &'static str, text: &str) -> Result<PathBuf, Error> {
     if path.starts_with('/') {
         return Ok(PathBuf::from(path));
     }
-    Err(Error { flag, reason: format!("{text:?} is not unix:// and an absolute path") })
+    Err(Error::value(flag, format!("{text:?} is not unix:// and an absolute path")))
+}
+
+fn endpoints(texts: &[String], docker_socket: &Path) -> Result<Vec<Endpoint>, Error> {
+    let flag = "container-runtime-endpoint";
+    let mut endpoints = Vec::new();
+    for text in texts {
+        let endpoint = if text == PASSED { Endpoint::Passed } else { Endpoint::Path(socket(flag, text)?) };
+        if endpoints.contains(&endpoint) {
+            return Err(Error::value(flag, format!("{endpoint} is given twice")));
+        }
+        if endpoint == Endpoint::Path(docker_socket.to_owned()) {
+            return Err(Error::value(flag, format!("{endpoint} is the engine's own socket (--docker-endpoint)")));
+        }
+        endpoints.push(endpoint);
+    }
+    Ok(endpoints)
+}
+
+/// Relative ones would depend on where the daemon is started.
+fn directory(flag: &'static str, path: PathBuf) -> Result<PathBuf, Error> {
+    if path.is_absolute() { Ok(path) } else { Err(Error::value(flag, format!("{path:?} is not an absolute path"))) }
 }
 
 fn network(text: &str) -> Result<Network, Error> {
     match text {
         "cni" => Ok(Network::Cni),
         "bridge" | "no-op" | "" => Ok(Network::Bridge),
-        other => Err(Error { flag: "network-plugin", reason: format!("{other:?} is neither cni nor bridge") }),
+        other => Err(Error::value("network-plugin", format!("{other:?} is neither cni nor bridge"))),
     }
 }
 
+fn bare_sandboxes(text: &str) -> Result<bool, Error> {
+    match text {
+        "bare" => Ok(true),
+        "engine" => Ok(false),
+        other => Err(Error::value("sandbox-network", format!("{other:?} is neither bare nor engine"))),
+    }
+}
+
+fn pod_cidrs(text: &str) -> Result<PodCidrs, Error> {
+    PodCidrs::parse(text).map_err(|reason| Error::value("pod-cidr", reason))
+}
+
 fn time(flag: &'static str, text: &str) -> Result<Duration, Error> {
-    duration::parse(text).map_err(|reason| Error { flag, reason })
+    duration::parse(text).map_err(|reason| Error::value(flag, reason))
 }
 
 /// A time that can't be none.
 fn some_time(flag: &'static str, text: &str) -> Result<Duration, Error> {
     match time(flag, text)? {
-        Duration::ZERO => Err(Error { flag, reason: "0 would close every stream at once".to_owned() }),
+        Duration::ZERO => Err(Error::value(flag, "0 would close every stream at once".to_owned())),
         some => Ok(some),
     }
 }
 
-/// `127.0.0.1:10010`, or an address alone for any free port.
+/// `127.0.0.1:10010`, or an address alone for any free port. Nothing, which is every address to cri-dockerd, is our default.
 fn address(text: &str) -> Result<SocketAddr, Error> {
+    let text = if text.is_empty() { "127.0.0.1" } else { text };
     let alone = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0));
-    text.parse().or_else(|_| alone()).map_err(|_| Error {
-        flag: "streaming-bind-addr",
-        reason: format!("{text:?} is not an address, with or without a port, such as 127.0.0.1:10010"),
+    text.parse().or_else(|_| alone()).map_err(|_| {
+        let reason = format!("{text:?} is not an address, with or without a port, such as 127.0.0.1:10010");
+        Error::value("streaming-bind-addr", reason)
     })
 }
 
@@ -158,17 +326,22 @@ fn level(text: &str) -> Result<tracing::Level, Error> {
         "fatal" | "panic" => "error",
         other => other,
     };
-    known.parse().map_err(|_| Error {
-        flag: "log-level",
-        reason: format!("{text:?} is none of error, warn, info, debug, trace"),
-    })
+    known.parse().map_err(|_| Error::value("log-level", format!("{text:?} is none of error, warn, info, debug, trace")))
+}
+
+fn logging_format(text: &str) -> Result<LoggingFormat, Error> {
+    match text {
+        "text" => Ok(LoggingFormat::Text),
+        "json" => Ok(LoggingFormat::Json),
+        other => Err(Error::value("logging-format", format!("{other:?} is neither text nor json"))),
+    }
 }
 
 fn format(text: &str) -> Result<Format, Error> {
     match text {
         "cri" => Ok(Format::Cri),
         "docker" => Ok(Format::Docker),
-        other => Err(Error { flag: "log-format", reason: format!("{other:?} is neither cri nor docker") }),
+        other => Err(Error::value("log-format", format!("{other:?} is neither cri nor docker"))),
     }
 }
 
@@ -180,15 +353,15 @@ fn spool_size(text: &str) -> Result<u64, Error> {
     match size::parse(text) {
         // the Engine counts in i64
         Ok(bytes) if bytes >= SMALLEST_SPOOL_FILE && i64::try_from(bytes).is_ok() => Ok(bytes),
-        Ok(_) => Err(Error { flag, reason: format!("{text:?} is out of range: 64k or more is needed") }),
-        Err(reason) => Err(Error { flag, reason }),
+        Ok(_) => Err(Error::value(flag, format!("{text:?} is out of range: 64k or more is needed"))),
+        Err(reason) => Err(Error::value(flag, reason)),
     }
 }
 
 /// With a single file Docker empties it in place, and with it what hasn't been read.
 fn spool_files(text: &str) -> Result<u32, Error> {
     let count = text.parse().ok().filter(|count| (2..=1000).contains(count));
-    count.ok_or_else(|| Error { flag: "log-spool-files", reason: format!("{text:?} is not a number from 2 to 1000") })
+    count.ok_or_else(|| Error::value("log-spool-files", format!("{text:?} is not a number from 2 to 1000")))
 }
 
 fn restrict(text: &str) -> Result<RestrictOom, Error> {
@@ -196,10 +369,7 @@ fn restrict(text: &str) -> Result<RestrictOom, Error> {
         "auto" => Ok(RestrictOom::Auto),
         "true" => Ok(RestrictOom::Always),
         "false" => Ok(RestrictOom::Never),
-        other => {
-            let reason = format!("{other:?} is none of auto, true, false");
-            Err(Error { flag: "restrict-oom-score-adj", reason })
-        }
+        other => Err(Error::value("restrict-oom-score-adj", format!("{other:?} is none of auto, true, false"))),
     }
 }
 
@@ -211,15 +381,16 @@ mod tests {
 
     fn config(arguments: &[&str]) -> Result<Config, Error> {
         let arguments = std::iter::once("dockershim").chain(arguments.iter().copied());
-        Config::from_flags(cli::Cli::try_parse_from(arguments).unwrap().flags)
+        Config::from_flags(cli::Cli::try_parse_from(arguments).unwrap().told.flags)
     }
 
     #[test]
     fn defaults_are_cri_dockerds_but_for_our_own_places() {
         let config = config(&[]).unwrap();
-        assert_eq!(config.endpoints, [PathBuf::from("/run/dockershim.sock")]);
+        assert_eq!(config.endpoints, [Endpoint::Path(PathBuf::from("/run/dockershim.sock"))]);
         assert_eq!(config.docker_socket, PathBuf::from("/var/run/docker.sock"));
         assert_eq!(config.network, Network::Cni);
+        assert!(config.bare_sandboxes);
         assert_eq!(config.sandbox_image, None);
         assert!(config.streaming.ip().is_loopback());
         assert_eq!(config.stream_limits.idle, Duration::from_secs(4 * 60 * 60));
@@ -238,6 +409,8 @@ mod tests {
         assert_eq!(with_equals.network, with_space.network);
         let two = config(&["--container-runtime-endpoint=unix:///a", "--container-runtime-endpoint", "/b"]).unwrap();
         assert_eq!(two.endpoints.len(), 2);
+        let twice = config(&["--container-runtime-endpoint=/a", "--container-runtime-endpoint=unix:///a"]).unwrap_err();
+        assert!(twice.to_string().contains("given twice"), "{twice}");
         assert_eq!(config(&["--cni-bin-dir=/a,/b"]).unwrap().cni.bin.len(), 2);
         assert_eq!(config(&["--streaming-bind-addr=127.0.0.1"]).unwrap().streaming.port(), 0);
     }
@@ -254,7 +427,15 @@ mod tests {
         let cases = [
             ("--docker-endpoint=tcp://1.2.3.4:5", "docker-endpoint"),
             ("--container-runtime-endpoint=relative.sock", "container-runtime-endpoint"),
+            ("--container-runtime-endpoint=fd://3", "container-runtime-endpoint"),
+            ("--container-runtime-endpoint=/var/run/docker.sock", "container-runtime-endpoint"),
+            ("--cni-conf-dir=net.d", "cni-conf-dir"),
+            ("--cni-bin-dir=/a,b", "cni-bin-dir"),
+            ("--root-directory=state", "root-directory"),
+            ("--logging-format=yaml", "logging-format"),
             ("--network-plugin=kubenet", "network-plugin"),
+            ("--sandbox-network=none", "sandbox-network"),
+            ("--pod-cidr=10.1.0.0", "pod-cidr"),
             ("--log-level=loud", "log-level"),
             ("--runtime-request-timeout=soon", "runtime-request-timeout"),
             ("--streaming-bind-addr=nowhere", "streaming-bind-addr"),

@@ -41,6 +41,8 @@ impl fmt::Display for ApiVersion {
 pub enum Feature {
     /// `stop?signal=` and content types on hijacked streams.
     StopSignal,
+    /// `system/df?type=`.
+    DiskUsageOfImages,
     /// `seccomp=builtin` (Docker 23).
     SeccompBuiltin,
     /// `HostConfig.Annotations`.
@@ -57,7 +59,7 @@ impl Feature {
     /// The first API version that has it.
     pub fn since(self) -> ApiVersion {
         let minor = match self {
-            Feature::StopSignal | Feature::SeccompBuiltin => 42,
+            Feature::StopSignal | Feature::DiskUsageOfImages | Feature::SeccompBuiltin => 42,
             Feature::Annotations => 43,
             Feature::RecursiveReadOnly | Feature::Cdi => 44,
             Feature::ImageMount => 48,

@@ -3,6 +3,7 @@
 //! Plain JSON calls with large bodies go through bollard, those read often through slim shapes of our own (`model.rs`); both
 //! share one pool of connections (`transport.rs`). **Invariant**: nobody else knows Docker's status codes, paths or JSON.
 
+mod archive;
 mod container;
 mod error;
 mod event;

@@ -75,6 +75,9 @@ pub struct ContainerInspect {
     /// The Engine's own resolv.conf of the container; empty when it made none.
     #[serde(deserialize_with = "nullable")]
     pub resolv_conf_path: String,
+    /// SELinux label of the container's files; empty where SELinux is off.
+    #[serde(deserialize_with = "nullable")]
+    pub mount_label: String,
     /// The json-file log; empty with other drivers.
     #[serde(deserialize_with = "nullable")]
     pub log_path: String,
@@ -123,6 +126,12 @@ pub struct ContainerConfig {
     /// Labels, the image's included.
     #[serde(deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
+    /// Given at create, or the beginning of the id.
+    #[serde(deserialize_with = "nullable")]
+    pub hostname: String,
+    /// The Engine made no network sandbox, and no files that go with one.
+    #[serde(deserialize_with = "nullable")]
+    pub network_disabled: bool,
     /// `uid[:gid]` or a name.
     #[serde(deserialize_with = "nullable")]
     pub user: String,
@@ -147,6 +156,9 @@ pub struct HostConfig {
     /// `host`, `none`, `default`, `bridge`, `container:<id>`.
     #[serde(deserialize_with = "nullable")]
     pub network_mode: String,
+    /// By `port/protocol` of the container.
+    #[serde(deserialize_with = "nullable")]
+    pub port_bindings: BTreeMap<String, Option<Vec<PortBinding>>>,
     /// ``, `host`, `container:<id>`.
     #[serde(deserialize_with = "nullable")]
     pub pid_mode: String,
@@ -186,6 +198,42 @@ pub struct HostConfig {
     /// Supplementary groups, names or numbers.
     #[serde(deserialize_with = "nullable")]
     pub group_add: Vec<String>,
+    /// Mounts as asked for.
+    #[serde(deserialize_with = "nullable")]
+    pub mounts: Vec<AskedMount>,
+}
+
+/// One of `HostConfig.Mounts` of an inspect: what [`MountPoint`] doesn't tell.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AskedMount {
+    /// Path in the container.
+    #[serde(deserialize_with = "nullable")]
+    pub target: String,
+    /// Of binds.
+    #[serde(deserialize_with = "nullable")]
+    pub bind_options: BindOptions,
+}
+
+/// `BindOptions` of a mount.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BindOptions {
+    /// What is mounted below it is read-only too, or the container doesn't start.
+    #[serde(deserialize_with = "nullable")]
+    pub read_only_force_recursive: bool,
+}
+
+/// A port of the node that leads to a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PortBinding {
+    /// Address on the node; empty for all.
+    #[serde(deserialize_with = "nullable")]
+    pub host_ip: String,
+    /// A number; empty or 0 for any that is free.
+    #[serde(deserialize_with = "nullable")]
+    pub host_port: String,
 }
 
 /// One of `Mounts` of an inspect.
@@ -353,9 +401,23 @@ pub struct Info {
     /// `6.1.0-…`.
     #[serde(deserialize_with = "nullable")]
     pub kernel_version: String,
-    /// Storage driver.
+    /// Storage driver; with the containerd image store its snapshotter.
     #[serde(deserialize_with = "nullable")]
     pub driver: String,
+    /// Pairs of words about it: `driver-type` with the containerd image store.
+    #[serde(deserialize_with = "nullable")]
+    pub driver_status: Vec<Vec<String>>,
+    /// Where the engine looks for CDI devices, from API 1.44 on; empty when CDI is off.
+    #[serde(rename = "CDISpecDirs", deserialize_with = "nullable")]
+    pub cdi_spec_dirs: Vec<String>,
+}
+
+/// `GET /system/df?type=image`, as far as we use it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DiskUsage {
+    /// All layers of images, each counted once.
+    pub layers_size: u64,
 }
 
 /// One of `Runtimes` of `GET /info`.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::feature::ApiVersion;
-use super::model::{Info, Version};
+use super::model::{DiskUsage, Info, Version};
 use super::{Engine, Error};
 
 /// A reachable engine answers these at once.
@@ -24,5 +24,11 @@ impl Engine {
     /// `GET /info`.
     pub async fn info(&self) -> Result<Info, Error> {
         self.get("info", "/info", self.timeouts.read).await
+    }
+
+    /// `GET /system/df?type=image`: looks at every layer, which takes a while. From API 1.42 (before that it measures all
+    /// containers too).
+    pub async fn image_disk_usage(&self) -> Result<DiskUsage, Error> {
+        self.get("disk usage of images", "/system/df?type=image", self.timeouts.read).await
     }
 }

@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
@@ -19,6 +19,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::UnixStream;
+use tracing::{Instrument, debug, debug_span};
 
 use super::feature::ApiVersion;
 
@@ -68,7 +69,8 @@ impl Transport {
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
         *request.uri_mut() = self.versioned(request.uri());
-        self.client.request(request).await
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        told(&method, &uri, self.client.request(request)).await
     }
 
     /// Sends a request on a connection of its own, which the answer may take over (see `hijack.rs`).
@@ -80,11 +82,15 @@ impl Transport {
         let versioned = self.versioned(request.uri());
         *request.uri_mut() = Uri::from(versioned.path_and_query().cloned().ok_or("a request without a path")?);
         request.headers_mut().insert(header::HOST, HeaderValue::from_static("engine"));
-        let stream = UnixStream::connect(self.socket.as_path()).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        // its end is seen by whoever reads the answer
-        tokio::spawn(connection.with_upgrades());
-        Ok(sender.send_request(request).await?)
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        told(&method, &uri, async {
+            let stream = UnixStream::connect(self.socket.as_path()).await?;
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            // its end is seen by whoever reads the answer
+            tokio::spawn(connection.with_upgrades());
+            Ok(sender.send_request(request).await?)
+        })
+        .await
     }
 
     /// `/containers/json?all=1` → `http://engine/v1.41/containers/json?all=1`.
@@ -101,6 +107,25 @@ impl Transport {
             .build()
             .unwrap_or_else(|_| uri.clone())
     }
+}
+
+/// Tells the log of a call once it is answered; its path only, for what stands in query and body may be secret.
+async fn told<E: std::fmt::Display>(
+    method: &Method,
+    uri: &Uri,
+    call: impl Future<Output = Result<Response<Incoming>, E>>,
+) -> Result<Response<Incoming>, E> {
+    let span = debug_span!("engine", %method, path = uri.path());
+    let timed = async {
+        let begun = Instant::now();
+        let answered = call.await;
+        match &answered {
+            Ok(response) => debug!(status = response.status().as_u16(), took = ?begun.elapsed(), "engine answered"),
+            Err(error) => debug!(%error, took = ?begun.elapsed(), "engine did not answer"),
+        }
+        answered
+    };
+    timed.instrument(span).await
 }
 
 impl Transport {

@@ -60,6 +60,11 @@ impl Index {
         }
     }
 
+    /// Whether a container's end is known and not yet told.
+    pub(super) fn is_ending(&self, id: &str) -> bool {
+        locked(&self.inner.exits.ending).contains(id)
+    }
+
     /// Drops what was noted of a container that is gone.
     pub(super) fn forget_exit(&self, id: &str) {
         locked(&self.inner.exits.oom).remove(id);

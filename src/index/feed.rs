@@ -52,6 +52,7 @@ async fn connect(index: &Index) -> Result<UnboundedReceiver<Event>, Error> {
     let events = read(engine.events().await?);
     index.relist(true).await?;
     index.images().sync().await?;
+    index.inner.events.begin();
     index.inner.health.send_modify(|health| {
         health.synced = true;
         health.stream_down_since = None;

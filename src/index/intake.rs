@@ -1,7 +1,7 @@
 //! Taking in what an inspect, or for want of one a listing, says: processes are watched, logs followed, old views refused.
 
-use super::Index;
 use super::model::{Container, Sandbox, State};
+use super::{Index, identity};
 use crate::engine::model::{ContainerConfig, ContainerInspect, ContainerState, ContainerSummary, HostConfig};
 use crate::id::ContainerId;
 use crate::log::LogPath;
@@ -49,10 +49,16 @@ impl Index {
         }
     }
 
-    /// Takes over what has been written beside the Engine since the container was made.
+    /// Takes over what the Engine doesn't tell: what has been written beside it since the container was made, and whose its
+    /// process is.
     pub(super) fn keep_beside_docker(&self, container: &mut Container) {
-        if let Ok(known) = self.table().container(container.id.as_str()) {
-            container.keep_beside_docker(&known);
+        let known = self.table().container(container.id.as_str());
+        match known {
+            Ok(known) => container.keep_beside_docker(&known),
+            Err(_) => self.recall_limits(container),
+        }
+        if container.user.is_none() && container.state == State::Running {
+            container.user = identity::of_process(container.pid);
         }
     }
 
@@ -99,6 +105,7 @@ impl Index {
     pub fn remove(&self, id: &str) {
         let (sandbox, container) = self.change(|table| (table.drop_sandbox(id), table.drop_container(id)));
         self.forget_exit(id);
+        self.forget_limits(id);
         if let Some(sandbox) = sandbox {
             tracing::debug!(sandbox = %sandbox.id, "gone");
         }

@@ -7,15 +7,21 @@
 //!   listing (reconcile.rs, at each connect and every 30 s)
 //! ```
 //!
+//! What changes in the table is told to those who follow (events.rs).
+//!
 //! **Invariants**: a write of ours is visible here before its RPC answers; a container never goes back from Exited to Running
 //! unless the engine has really started it again; while the engine's state isn't known, readers get `Unavailable`, not a lie.
 
+mod clock;
+mod events;
 mod execs;
 mod exits;
 mod feed;
 mod health;
+mod identity;
 mod images;
 mod intake;
+mod kept;
 pub mod model;
 mod reconcile;
 mod resolv;
@@ -31,7 +37,10 @@ use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::id::SandboxId;
 use crate::log::Pumps;
+use crate::record::Records;
 
+pub(crate) use clock::now_ns;
+pub use events::Subscription;
 pub use execs::ExecExit;
 use execs::ExecExits;
 pub use health::Health;
@@ -63,9 +72,13 @@ struct Inner {
     engine: Engine,
     pumps: Pumps,
     addresses: Addresses,
+    /// Limits written beside the Engine, by container.
+    limits: Records,
     table: RwLock<Table>,
     /// Bumped at every change of the table.
     changes: watch::Sender<u64>,
+    events: events::Events,
+    clock: clock::Clock,
     health: watch::Sender<Health>,
     facts: RwLock<Option<Arc<EngineFacts>>>,
     /// Docker names that writes of ours are about, and how many: their events bring no news.
@@ -80,15 +93,19 @@ struct Inner {
 impl Index {
     /// An empty index; [`Index::run`] fills it and keeps it true.
     ///
-    /// `addresses` gives the pod addresses that a CNI plugin assigned to a sandbox, if one did.
-    pub fn new(engine: Engine, pumps: Pumps, addresses: Addresses) -> Self {
+    /// `addresses` gives the pod addresses that a CNI plugin assigned to a sandbox, if one did; `limits` has what was written
+    /// beside the Engine.
+    pub fn new(engine: Engine, pumps: Pumps, addresses: Addresses, limits: Records) -> Self {
         let inner = Inner {
             images: Images::new(engine.clone()),
             engine,
             pumps,
             addresses,
+            limits,
             table: RwLock::default(),
             changes: watch::channel(0).0,
+            events: events::Events::default(),
+            clock: clock::Clock::default(),
             health: watch::channel(Health::default()).0,
             facts: RwLock::default(),
             own_writes: Mutex::default(),
@@ -164,9 +181,12 @@ impl Index {
         locked(&self.inner.own_writes).contains_key(docker_name)
     }
 
-    /// Changes the table and tells those who wait.
+    /// Changes the table, tells what is new to those who follow, and that there is something to those who wait.
     fn change<T>(&self, change: impl FnOnce(&mut RwLockWriteGuard<'_, Table>) -> T) -> T {
-        let answer = change(&mut self.inner.table.write().unwrap_or_else(PoisonError::into_inner));
+        let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
+        let answer = change(&mut table);
+        self.inner.events.tell(&mut table, || self.stamp());
+        drop(table);
         self.inner.changes.send_modify(|count| *count += 1);
         answer
     }

@@ -2,6 +2,9 @@
 //! Plain values, replaced whole in the index; nothing here asks the engine.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::cri;
 use crate::id::{ContainerId, ImageId, SandboxId};
@@ -39,10 +42,18 @@ pub struct Sandbox {
     pub ips: Vec<String>,
     /// As the engine was given it.
     pub cgroup_parent: String,
+    /// Ports of the node that the Engine leads to it.
+    pub host_ports: Vec<HostPort>,
+    /// The Engine made no network sandbox for it: resolv.conf, hosts and hostname of its containers are ours.
+    pub bare: bool,
+    /// As its containers have it.
+    pub hostname: String,
+    /// SELinux label of its files; empty where SELinux is off.
+    pub mount_label: String,
     /// The Engine's resolv.conf of the pause container; empty when it made none.
     pub resolv_conf_path: String,
-    /// What that file is to hold; empty to leave it to the Engine.
-    pub resolv_conf: String,
+    /// What resolv.conf is to hold; None for what the node's does.
+    pub resolv_conf: Option<String>,
     /// Tells an equal request from a different one; empty when another adapter made it.
     pub fingerprint: String,
 }
@@ -51,6 +62,46 @@ impl Sandbox {
     /// Its pause process has ended.
     pub fn has_ended(&self) -> bool {
         !self.ready && self.pid == 0
+    }
+}
+
+/// A port of the node that leads to a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+    /// The node's address it is for; empty for all.
+    pub ip: String,
+    /// On the node.
+    pub port: u16,
+}
+
+impl HostPort {
+    /// Whether two of them can't be held at the same time.
+    pub fn overlaps(&self, other: &HostPort) -> bool {
+        let HostPort { protocol, ip, port } = self;
+        *protocol == other.protocol && *port == other.port && addresses_overlap(ip, &other.ip)
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HostPort { protocol, ip, port } = self;
+        match ip.parse() {
+            Ok(ip) => write!(f, "{}/{protocol}", SocketAddr::new(ip, *port)),
+            Err(_) => write!(f, "{port}/{protocol}"),
+        }
+    }
+}
+
+/// No address is all of both families, an unspecified one all of its own.
+fn addresses_overlap(one: &str, other: &str) -> bool {
+    match (one.parse::<IpAddr>(), other.parse::<IpAddr>()) {
+        (Ok(one), Ok(other)) if one.is_ipv4() == other.is_ipv4() => {
+            one == other || one.is_unspecified() || other.is_unspecified()
+        }
+        (Ok(_), Ok(_)) => false,
+        _ => true,
     }
 }
 
@@ -114,6 +165,10 @@ pub struct Container {
     pub resources: cri::LinuxContainerResources,
     /// What Docker's API can't say and we write into the cgroup after start: file name to value.
     pub cgroup_wishes: BTreeMap<String, String>,
+    /// The score that an update asked for: the Engine knows the create's only.
+    pub oom_score_wish: Option<i64>,
+    /// Whose process it is, as the kernel told at its start; None before, and when nobody looked in time.
+    pub user: Option<cri::LinuxContainerUser>,
     /// Effective stop signal.
     pub stop_signal: cri::Signal,
     /// Tells an equal request from a different one; empty when another adapter made it.
@@ -121,11 +176,70 @@ pub struct Container {
 }
 
 impl Container {
-    /// Takes over from an earlier view what the Engine can't tell: limits that were written beside it since the create.
+    /// Takes over from an earlier view what the Engine can't tell: its user, and limits that were written beside it since the
+    /// create.
     pub fn keep_beside_docker(&mut self, known: &Container) {
+        self.user.clone_from(&known.user);
+        self.oom_score_wish = known.oom_score_wish;
         self.cgroup_wishes.clone_from(&known.cgroup_wishes);
         self.resources.unified.clone_from(&known.resources.unified);
         self.resources.hugepage_limits.clone_from(&known.resources.hugepage_limits);
-        self.resources.oom_score_adj = known.resources.oom_score_adj;
+        self.resources.oom_score_adj = known.oom_score_wish.unwrap_or(self.resources.oom_score_adj);
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(protocol: &str, ip: &str, port: u16) -> HostPort {
+        HostPort { protocol: protocol.into(), ip: ip.into(), port }
+    }
+
+    #[test]
+    fn a_port_of_all_addresses_takes_each_of_them() {
+        let taken = |ip: &str, other: &str| port("tcp", ip, 80).overlaps(&port("tcp", other, 80));
+        for (one, other) in [("", ""), ("", "10.0.0.1"), ("", "fd00::1"), ("0.0.0.0", "10.0.0.1"), ("::", "fd00::1")] {
+            assert!(taken(one, other) && taken(other, one), "{one:?} {other:?}");
+        }
+        for (one, other) in [("10.0.0.1", "10.0.0.2"), ("0.0.0.0", "fd00::1"), ("::", "10.0.0.1")] {
+            assert!(!taken(one, other) && !taken(other, one), "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn protocols_and_numbers_are_apart() {
+        assert!(!port("tcp", "", 53).overlaps(&port("udp", "", 53)));
+        assert!(!port("tcp", "", 53).overlaps(&port("tcp", "", 54)));
+        assert_eq!(port("tcp", "fd00::1", 53).to_string(), "[fd00::1]:53/tcp");
+        assert_eq!(port("udp", "", 53).to_string(), "53/udp");
+    }
+}
+
+/// What can happen to a sandbox or a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// It is there.
+    Created,
+    /// It runs.
+    Started,
+    /// It runs no more; a container's log is whole.
+    Stopped,
+    /// It is gone.
+    Deleted,
+}
+
+/// Something that has happened, and the pod as it was then.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Of the container, or of the sandbox.
+    pub id: String,
+    /// What happened to it.
+    pub what: Happening,
+    /// Nanoseconds since the epoch; no two events have the same.
+    pub at_ns: i64,
+    /// The sandbox it is in, or is itself: as it was last when it is gone. None for a container that has lost its sandbox before.
+    pub sandbox: Option<Arc<Sandbox>>,
+    /// All containers of the sandbox.
+    pub containers: Vec<Arc<Container>>,
 }

@@ -88,12 +88,14 @@ impl Index {
         Ok(())
     }
 
-    /// Whether the index has a start already that an event tells of.
+    /// Whether the index has a start already that an event tells of. What still runs in the table and whose end is under way has
+    /// been started again by somebody else.
     pub(super) fn knows_start(&self, id: &str, action: &str) -> bool {
         let table = self.table();
         let sandbox = table.sandbox(id).is_ok_and(|sandbox| sandbox.ready || action == "create");
         let container = table.container(id).is_ok_and(|known| known.state == State::Running || action == "create");
-        (sandbox || container) && matches!(action, "create" | "start")
+        let again = action == "start" && self.is_ending(id);
+        (sandbox || container) && !again && matches!(action, "create" | "start")
     }
 
     fn known_ids(&self) -> Vec<String> {

@@ -7,12 +7,11 @@ use super::model::Sandbox;
 use crate::error::{Error, Result};
 
 impl Index {
-    /// Writes what the pod asked for, unless it stands there; without a wish the Engine's content stays.
+    /// Writes what the pod asked for, unless it stands there; without a wish the Engine's content stays. Where the Engine makes no
+    /// such file, there is none to be kept.
     pub async fn keep_resolv_conf(&self, sandbox: &Sandbox) -> Result<()> {
-        let Sandbox { resolv_conf: wanted, resolv_conf_path: path, .. } = sandbox;
-        if wanted.is_empty() {
-            return Ok(());
-        }
+        let path = &sandbox.resolv_conf_path;
+        let Some(wanted) = sandbox.resolv_conf.as_ref().filter(|_| !sandbox.bare) else { return Ok(()) };
         if path.is_empty() {
             let text = format!("sandbox {}: the engine made no resolv.conf to hold dns_config", sandbox.docker_name);
             return Err(Error::FailedPrecondition(text));

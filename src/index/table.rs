@@ -1,10 +1,10 @@
-//! The table itself: sandboxes and containers by id, and the rules by which one may take another's place.
+//! The table itself: sandboxes and containers by id, the rules by which one may take another's place, and what is news in it.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::model::{Container, Sandbox, State};
+use super::model::{Container, Happening, Sandbox, State};
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, SandboxId};
 
@@ -18,6 +18,18 @@ pub struct Table {
     containers: BTreeMap<ContainerId, Arc<Container>>,
     /// Latest last. Docker never gives an id twice: what is in here doesn't come back.
     gone: VecDeque<String>,
+    /// What has happened since this was last taken.
+    news: Vec<News>,
+}
+
+/// A difference that somebody may want to be told of.
+#[derive(Debug)]
+pub(super) struct News {
+    pub(super) id: String,
+    pub(super) what: Happening,
+    pub(super) sandbox_id: SandboxId,
+    /// A sandbox that is gone, as it was last.
+    pub(super) last: Option<Arc<Sandbox>>,
 }
 
 impl Table {
@@ -68,6 +80,9 @@ impl Table {
         if (stale && !sandbox.has_ended()) || self.is_gone(sandbox.id.as_str()) {
             return false;
         }
+        for what in of_sandbox(known, &sandbox) {
+            self.news.push(News { id: sandbox.id.to_string(), what, sandbox_id: sandbox.id.clone(), last: None });
+        }
         self.sandboxes.insert(sandbox.id.clone(), Arc::new(sandbox));
         true
     }
@@ -78,6 +93,10 @@ impl Table {
         if known.is_some_and(|known| age(&container) < age(known)) || self.is_gone(container.id.as_str()) {
             return false;
         }
+        for what in of_container(known, &container) {
+            let (id, sandbox_id) = (container.id.to_string(), container.sandbox_id.clone());
+            self.news.push(News { id, what, sandbox_id, last: None });
+        }
         self.containers.insert(container.id.clone(), Arc::new(container));
         true
     }
@@ -85,18 +104,34 @@ impl Table {
     /// Drops what is gone for good.
     pub(super) fn drop_sandbox(&mut self, id: &str) -> Option<Arc<Sandbox>> {
         self.bury(id);
-        self.sandboxes.remove(id)
+        let gone = self.sandboxes.remove(id)?;
+        let last = Some(Arc::new(Sandbox { ready: false, pid: 0, ..(*gone).clone() }));
+        for what in at_the_end(gone.ready) {
+            let (id, sandbox_id) = (gone.id.to_string(), gone.id.clone());
+            self.news.push(News { id, what, sandbox_id, last: last.clone() });
+        }
+        Some(gone)
     }
 
     /// Drops what is gone for good.
     pub(super) fn drop_container(&mut self, id: &str) -> Option<Arc<Container>> {
         self.bury(id);
-        self.containers.remove(id)
+        let gone = self.containers.remove(id)?;
+        for what in at_the_end(gone.state == State::Running) {
+            let (id, sandbox_id) = (gone.id.to_string(), gone.sandbox_id.clone());
+            self.news.push(News { id, what, sandbox_id, last: None });
+        }
+        Some(gone)
     }
 
     /// Whether something with that id was here and is gone.
     pub(super) fn is_gone(&self, id: &str) -> bool {
         self.gone.iter().any(|gone| gone == id)
+    }
+
+    /// What has happened since the last time, in its order.
+    pub(super) fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
     }
 
     fn bury(&mut self, id: &str) {
@@ -138,14 +173,51 @@ fn age(container: &Container) -> (i64, u8) {
     (container.started_at_ns, rank)
 }
 
+/// What a sandbox's new state tells beside the one that was known.
+fn of_sandbox(known: Option<&Arc<Sandbox>>, now: &Sandbox) -> impl Iterator<Item = Happening> + use<> {
+    let goes_on = |known: &Arc<Sandbox>| known.ready && is_same_run(known.started_at_ns, now.started_at_ns);
+    let started = now.ready && !known.is_some_and(goes_on);
+    let stopped = known.map_or(!now.ready, |known| known.ready && (started || !now.ready));
+    happenings(known.is_none(), stopped, started)
+}
+
+/// What a container's new state tells beside the one that was known. A state that nobody knows is no news.
+fn of_container(known: Option<&Arc<Container>>, now: &Container) -> impl Iterator<Item = Happening> + use<> {
+    let ran = known.is_some_and(|known| known.state == State::Running);
+    let goes_on = ran && known.is_some_and(|known| is_same_run(known.started_at_ns, now.started_at_ns));
+    let started = now.state == State::Running && !goes_on;
+    let stopped = match now.state {
+        State::Exited => known.is_none_or(|known| known.state != State::Exited),
+        State::Running => ran && started,
+        State::Created | State::Unknown => false,
+    };
+    happenings(known.is_none(), stopped, started)
+}
+
+/// Two views of the same run, told by its start; one that a listing alone has told of has none yet.
+fn is_same_run(known_ns: i64, now_ns: i64) -> bool {
+    known_ns == 0 || known_ns == now_ns
+}
+
+/// In their order: what has started again unseen had stopped before.
+fn happenings(is_new: bool, stopped: bool, started: bool) -> impl Iterator<Item = Happening> {
+    let told = [(is_new, Happening::Created), (stopped, Happening::Stopped), (started, Happening::Started)];
+    told.into_iter().filter_map(|(happened, what)| happened.then_some(what))
+}
+
+/// What the removal of something tells: one that was not seen to stop has.
+fn at_the_end(was_running: bool) -> impl Iterator<Item = Happening> {
+    was_running.then_some(Happening::Stopped).into_iter().chain([Happening::Deleted])
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::engine::model::{ContainerConfig, ContainerInspect, ContainerState};
     use crate::translate;
 
-    const START: &str = "2023-11-14T22:13:20Z";
-    const LATER: &str = "2023-11-14T22:13:25Z";
+    pub(in crate::index) const START: &str = "2023-11-14T22:13:20Z";
+    pub(in crate::index) const LATER: &str = "2023-11-14T22:13:25Z";
 
     fn seen(id: &str, name: &str, kind: &str, status: &str, started_at: &str) -> ContainerInspect {
         let labels = [("io.kubernetes.docker.type", kind), ("io.kubernetes.sandbox.id", "5a4d")];
@@ -162,12 +234,12 @@ mod tests {
         ContainerInspect { id: id.to_owned(), name: name.to_owned(), state, config, ..ContainerInspect::default() }
     }
 
-    fn container(id: &str, status: &str, started_at: &str) -> Container {
+    pub(in crate::index) fn container(id: &str, status: &str, started_at: &str) -> Container {
         let inspect = seen(id, "/k8s_c_p_n_u_0", "container", status, started_at);
         translate::container::from_inspect(&inspect).unwrap()
     }
 
-    fn sandbox(status: &str, started_at: &str) -> Sandbox {
+    pub(in crate::index) fn sandbox(status: &str, started_at: &str) -> Sandbox {
         let inspect = seen("5a4d", "/k8s_POD_p_n_u_0", "podsandbox", status, started_at);
         translate::sandbox::from_inspect(&inspect).unwrap()
     }
@@ -210,5 +282,66 @@ mod tests {
         assert!(matches!(table.container("aa"), Err(Error::InvalidArgument { .. })));
         assert!(matches!(table.container("b"), Err(Error::NotFound { .. })));
         assert!(matches!(table.container(""), Err(Error::NotFound { .. })));
+    }
+
+    fn news(table: &mut Table) -> Vec<Happening> {
+        table.take_news().into_iter().map(|news| news.what).collect()
+    }
+
+    #[test]
+    fn a_difference_is_news_once() {
+        use Happening::{Created, Deleted, Started, Stopped};
+        let mut table = Table::default();
+        let steps = [
+            (container("aa", "created", "0001-01-01T00:00:00Z"), vec![Created]),
+            (container("aa", "running", START), vec![Started]),
+            (container("aa", "running", START), vec![]),
+            (container("aa", "running", LATER), vec![Stopped, Started]),
+            (container("aa", "running", START), vec![]),
+            (container("aa", "exited", LATER), vec![Stopped]),
+            (container("aa", "exited", LATER), vec![]),
+            (container("bb", "exited", START), vec![Created, Stopped]),
+            (container("bb", "running", LATER), vec![Started]),
+            (container("bb", "dead", LATER), vec![Stopped]),
+        ];
+        for (seen, wanted) in steps {
+            let what = format!("{seen:?}");
+            table.put_container(seen);
+            assert_eq!(news(&mut table), wanted, "{what}");
+        }
+        for (id, wanted) in [("aa", vec![Deleted]), ("aa", vec![])] {
+            table.drop_container(id);
+            assert_eq!(news(&mut table), wanted);
+        }
+        table.put_container(container("dd", "running", START));
+        table.drop_container("dd");
+        assert_eq!(news(&mut table), [Created, Started, Stopped, Deleted]);
+    }
+
+    #[test]
+    fn a_sandboxs_readiness_is_news() {
+        use Happening::{Created, Deleted, Started, Stopped};
+        let mut table = Table::default();
+        for (status, start, wanted) in [
+            ("running", START, vec![Created, Started]),
+            ("running", START, vec![]),
+            ("exited", START, vec![Stopped]),
+            ("exited", START, vec![]),
+            ("running", LATER, vec![Started]),
+        ] {
+            table.put_sandbox(sandbox(status, start));
+            assert_eq!(news(&mut table), wanted, "{status} {start}");
+        }
+        table.drop_sandbox("5a4d");
+        assert_eq!(news(&mut table), [Stopped, Deleted]);
+    }
+
+    #[test]
+    fn what_only_a_listing_has_told_of_does_not_start_again_when_it_is_inspected() {
+        let mut table = Table::default();
+        table.put_container(container("aa", "running", ""));
+        assert_eq!(news(&mut table), [Happening::Created, Happening::Started]);
+        table.put_container(container("aa", "running", START));
+        assert!(news(&mut table).is_empty());
     }
 }

@@ -7,9 +7,11 @@ use super::json_file::{self, Entry};
 /// Appends the CRI lines of whole json-file lines, each with its newline. Says how many lines were damaged: what of a damaged
 /// line can be read is kept, the rest is passed over.
 pub fn convert(lines: &[u8], out: &mut Vec<u8>) -> u64 {
-    let mut damaged = 0;
-    for line in lines.split_inclusive(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let (mut damaged, mut rest) = (0, lines);
+    while !rest.is_empty() {
+        let end = json_file::find(rest, |byte| byte == b'\n').unwrap_or(rest.len());
+        let line = &rest[..end];
+        rest = rest.get(end + 1..).unwrap_or_default();
         let entry = json_file::parse(line).or_else(|| {
             damaged += 1;
             json_file::parse(json_file::restart(line)?)
@@ -26,11 +28,10 @@ pub fn convert(lines: &[u8], out: &mut Vec<u8>) -> u64 {
 pub fn push(entry: &Entry<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     let content = push_head(entry, out);
-    entry.log.decode_into(out);
-    let end = out.len().saturating_sub(1);
-    if end < content {
+    let newlines = entry.log.decode_into(out);
+    if out.len() == content {
         out.truncate(start);
-    } else if out[content..end].contains(&b'\n') {
+    } else if newlines > usize::from(out.ends_with(b"\n")) {
         let text = out.split_off(content);
         out.truncate(start);
         for piece in text.split_inclusive(|byte| *byte == b'\n') {

@@ -5,7 +5,7 @@
 //!                    │                  spool.rs  json_file.rs   output.rs       path.rs
 //!                    │                            line.rs
 //!                    │                  └── one Transfer, the blocking half (transfer.rs) ─┘
-//!                    └─ watch.rs ──▶ Pump, one task for each container (pump.rs)
+//!                    └─ watch.rs ──▶ Pump, one task for each container (pump.rs) ──▶ Lanes, threads for all (lanes.rs)
 //! ```
 //!
 //! How far a log has come is kept on disk (position.rs). Docker's own file stays as it is, so `docker logs` works.
@@ -17,6 +17,7 @@
 mod counters;
 mod error;
 pub mod json_file;
+mod lanes;
 pub mod line;
 mod output;
 mod path;
@@ -38,6 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::id::ContainerId;
 use crate::record::Records;
 use counters::Counters;
+use lanes::Lanes;
 use position::Position;
 use pump::{Command, Start};
 use watch::Watcher;
@@ -82,6 +84,7 @@ struct Inner {
     positions: Records,
     format: Format,
     counters: Arc<Counters>,
+    lanes: Arc<Lanes>,
     /// A pump that has ended is known by its closed channel.
     pumps: Mutex<HashMap<ContainerId, mpsc::Sender<Command>>>,
     watcher: OnceLock<Option<Arc<Watcher>>>,
@@ -90,8 +93,8 @@ struct Inner {
 impl Pumps {
     /// No pumps yet. `positions` keeps how far each log has come, by the container's id.
     pub fn new(positions: Records, format: Format) -> Self {
-        let (pumps, watcher, counters) = (Mutex::default(), OnceLock::new(), Arc::default());
-        Pumps { inner: Arc::new(Inner { positions, format, counters, pumps, watcher }) }
+        let (pumps, watcher, counters, lanes) = (Mutex::default(), OnceLock::new(), Arc::default(), Arc::default());
+        Pumps { inner: Arc::new(Inner { positions, format, counters, lanes, pumps, watcher }) }
     }
 
     /// What has been counted.
@@ -127,6 +130,7 @@ impl Pumps {
                         records: self.inner.positions.clone(),
                         watcher: self.watcher(),
                         counters: self.inner.counters.clone(),
+                        lanes: self.inner.lanes.clone(),
                     };
                     tokio::spawn(pump::run(start, opened, commands));
                     return answer.await.unwrap_or_else(|_| Err(Error::NotFollowed(id.clone())));

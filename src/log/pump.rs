@@ -6,16 +6,18 @@
 //!                                └─ nothing left, and the container has ended ──▶ save, close
 //! ```
 //!
-//! A quiet container costs nothing; a busy one is looked at each [`GATHER`], so that its lines move in batches.
+//! A quiet container costs nothing; a busy one is looked at each [`GATHER`], so that its lines move in batches. All pumps look at
+//! the same moments, so that one wake-up of a thread serves many of them.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::counters::Counters;
 use super::error::Error;
+use super::lanes::{Buffers, Lanes};
 use super::path::LogPath;
 use super::transfer::{Round, Transfer};
 use super::watch::Watcher;
@@ -23,7 +25,7 @@ use crate::id::ContainerId;
 use crate::record::Records;
 
 /// How long lines may gather before they are moved together.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(20);
 /// Between two looks at a spool that can't be watched (its directory isn't there, or the user's watches are used up).
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two attempts to read or write what has failed.
@@ -57,6 +59,7 @@ pub(super) struct Start {
     /// None: no inotify to be had.
     pub(super) watcher: Option<Arc<Watcher>>,
     pub(super) counters: Arc<Counters>,
+    pub(super) lanes: Arc<Lanes>,
 }
 
 struct Pump {
@@ -64,6 +67,7 @@ struct Pump {
     directory: PathBuf,
     transfer: Arc<Mutex<Transfer>>,
     watcher: Option<Arc<Watcher>>,
+    lanes: Arc<Lanes>,
     wake: Arc<Notify>,
     /// The watch that has not woken us yet.
     watch: Option<i32>,
@@ -78,8 +82,8 @@ pub(super) async fn run(start: Start, opened: Asker, mut commands: mpsc::Receive
     let Some((transfer, draining)) = open(&start, opened, &mut commands).await else { return };
     let directory = start.spool.parent().map(PathBuf::from).unwrap_or_default();
     let (transfer, wake) = (Arc::new(Mutex::new(transfer)), Arc::default());
-    let Start { id, watcher, .. } = start;
-    let mut pump = Pump { id, directory, transfer, watcher, wake, watch: None, draining, failing: false };
+    let Start { id, watcher, lanes, .. } = start;
+    let mut pump = Pump { id, directory, transfer, watcher, lanes, wake, watch: None, draining, failing: false };
     pump.follow(&mut commands).await;
     if let (Some(watcher), Some(watch)) = (&pump.watcher, pump.watch) {
         watcher.disarm(watch);
@@ -95,8 +99,8 @@ async fn open(
 ) -> Option<(Transfer, Vec<oneshot::Sender<()>>)> {
     let (mut asker, mut draining, mut pause) = (Some(opened), Vec::new(), RETRY);
     loop {
-        let Start { id, spool, path, records, counters, watcher: _ } = start.clone();
-        let outcome = blocking(&start.id, move || Transfer::open(id, spool, path, records, counters)).await;
+        let Start { id, spool, path, records, counters, watcher: _, lanes } = start.clone();
+        let outcome = on_lane(&lanes, &start.id, |_| Transfer::open(id, spool, path, records, counters)).await;
         let (transfer, answer) = match outcome {
             Ok(transfer) => (Some(transfer), Ok(())),
             Err(error) => (None, Err(error)),
@@ -138,7 +142,7 @@ impl Pump {
 
     /// Everything is written: saves, and tells those who wait. What else was asked meanwhile finds the pump gone.
     async fn end_drained(&mut self, commands: &mut mpsc::Receiver<Command>) {
-        let saved = self.on_transfer(|transfer| {
+        let saved = self.on_transfer(|transfer, _| {
             transfer.save();
             Ok(())
         });
@@ -162,7 +166,7 @@ impl Pump {
             }
             Some(Command::Drain(drained)) => self.draining.push(drained),
             Some(Command::Reopen(reopened)) => {
-                let _ = reopened.send(self.on_transfer(Transfer::reopen).await);
+                let _ = reopened.send(self.on_transfer(|transfer, _| transfer.reopen()).await);
             }
             Some(Command::Stop(stopped)) => {
                 let _ = stopped.send(());
@@ -175,7 +179,7 @@ impl Pump {
 
     /// One round; None when it failed. Says also when the position is to be saved.
     async fn round(&mut self) -> (Option<Round>, Option<Instant>) {
-        let outcome = self.on_transfer(|transfer| Ok((transfer.round()?, transfer.save_due()))).await;
+        let outcome = self.on_transfer(|transfer, buffers| Ok((transfer.round(buffers)?, transfer.save_due()))).await;
         match outcome {
             Ok((round, save_due)) => {
                 if std::mem::take(&mut self.failing) {
@@ -198,13 +202,15 @@ impl Pump {
             None => return tokio::time::sleep(RETRY).await,
             Some(Round::More) => return,
             Some(Round::Moved) if !self.draining.is_empty() => return,
-            Some(Round::Moved) => tokio::time::sleep(GATHER).await,
-            Some(Round::Nothing) => {}
+            Some(Round::Moved | Round::Nothing) => {}
         }
         let save_due = save_due.map(tokio::time::Instant::from_std);
         let look = if self.watch.is_none() { Some(tokio::time::Instant::now() + LOOK) } else { None };
         tokio::select! {
-            () = self.wake.notified() => self.watch = None,
+            () = self.wake.notified() => {
+                self.watch = None;
+                tokio::time::sleep_until(next_look()).await;
+            }
             () = until(save_due) => {}
             () = until(look) => {}
         }
@@ -226,20 +232,29 @@ impl Pump {
 
     async fn on_transfer<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&mut Transfer) -> Result<T, Error> + Send + 'static,
+        act: impl FnOnce(&mut Transfer, &mut Buffers) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let transfer = self.transfer.clone();
-        blocking(&self.id, move || act(&mut transfer.lock().unwrap_or_else(PoisonError::into_inner))).await
+        let act =
+            move |buffers: &mut Buffers| act(&mut transfer.lock().unwrap_or_else(PoisonError::into_inner), buffers);
+        on_lane(&self.lanes, &self.id, act).await
     }
 }
 
-/// Runs something that may block; it can't be followed any more should that die.
-async fn blocking<T: Send + 'static>(
+/// Runs something that may block; the container can't be followed any more should that die.
+async fn on_lane<T: Send + 'static>(
+    lanes: &Arc<Lanes>,
     id: &ContainerId,
-    act: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    act: impl FnOnce(&mut Buffers) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    let done = tokio::task::spawn_blocking(act).await;
-    done.unwrap_or_else(|_| Err(Error::NotFollowed(id.clone())))
+    lanes.run(act).await.unwrap_or_else(|| Err(Error::NotFollowed(id.clone())))
+}
+
+/// The next moment at which busy pumps look, at most [`GATHER`] from now.
+fn next_look() -> tokio::time::Instant {
+    static FIRST: LazyLock<tokio::time::Instant> = LazyLock::new(tokio::time::Instant::now);
+    let looks = FIRST.elapsed().as_millis() / GATHER.as_millis() + 1;
+    *FIRST + GATHER * u32::try_from(looks).unwrap_or(u32::MAX)
 }
 
 /// Sleeps until then; for ever without one.

@@ -10,16 +10,18 @@
 //! fingerprint. Never writes.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
+use rustix::io::{read, retry_on_intr};
 use sha2::{Digest, Sha256};
 
 use super::position::{FileId, Mark};
 
-/// How much is read at once.
-const CHUNK: u64 = 128 * 1024;
+/// How much is read at once, about.
+const CHUNK: usize = 64 * 1024;
 /// A line longer than this is not held in memory; it counts as damaged. Docker cuts lines at 16 KiB of text.
 const LINE_LIMIT: usize = 128 * 1024 * 1024;
 /// How much of a first line goes into a fingerprint: any line of Docker's whole, with its timestamp at the end.
@@ -71,6 +73,24 @@ impl Spool {
         &self.path
     }
 
+    /// Lends a buffer to read into, until [`Self::give_back`].
+    pub(super) fn lend(&mut self, buffer: &mut Vec<u8>) {
+        if self.pending.is_empty() {
+            buffer.clear();
+            std::mem::swap(&mut self.pending, buffer);
+        }
+    }
+
+    /// Gives the buffer back, unless the beginning of a line is in it: a quiet container holds none.
+    pub(super) fn give_back(&mut self, buffer: &mut Vec<u8>) {
+        if self.pending.is_empty() {
+            std::mem::swap(&mut self.pending, buffer);
+            self.pending = Vec::new();
+        } else {
+            self.pending.shrink_to_fit();
+        }
+    }
+
     /// Reads until there is a whole line or nothing more. False when nothing more is there now.
     pub(super) fn fill(&mut self) -> io::Result<bool> {
         while self.whole == 0 {
@@ -98,10 +118,6 @@ impl Spool {
     pub(super) fn take(&mut self) {
         self.pending.drain(..self.whole);
         self.whole = 0;
-        if self.pending.is_empty() {
-            // a quiet container holds no buffer
-            self.pending = Vec::new();
-        }
         if let Some(Generation { id, fingerprint: Some(fingerprint), read, .. }) = &self.generation {
             let offset = read - length(&self.pending);
             self.mark = Some(Mark { file: *id, fingerprint: fingerprint.clone(), offset });
@@ -122,17 +138,17 @@ impl Spool {
     fn read(&mut self) -> io::Result<usize> {
         let Some(generation) = &mut self.generation else { return Ok(0) };
         let before = self.pending.len();
-        let outcome = generation.file.by_ref().take(CHUNK).read_to_end(&mut self.pending);
-        // a read that failed half-way has moved the file's cursor all the same
+        self.pending.reserve(CHUNK);
+        let count = retry_on_intr(|| read(&generation.file, spare_capacity(&mut self.pending)))?;
         let new = &self.pending[before..];
         generation.read += length(new);
         if let Some(end) = new.iter().rposition(|byte| *byte == b'\n') {
             self.whole = before + end + 1;
         } else if self.pending.len() > LINE_LIMIT {
             self.losses.torn += 1;
-            self.pending = Vec::new();
+            self.pending.clear();
         }
-        outcome
+        Ok(count)
     }
 
     /// At the end of the generation: goes on to what follows it. False when nothing does yet.
@@ -147,7 +163,7 @@ impl Spool {
         }
         if !self.pending.is_empty() {
             self.losses.torn += 1;
-            self.pending = Vec::new();
+            self.pending.clear();
         }
         self.generation = Some(next);
         Ok(true)
@@ -161,7 +177,8 @@ impl Spool {
         }
         generation.file.seek(SeekFrom::Start(0))?;
         (generation.read, generation.fingerprint) = (0, None);
-        (self.pending, self.whole) = (Vec::new(), 0);
+        self.pending.clear();
+        self.whole = 0;
         Ok(true)
     }
 
@@ -184,7 +201,7 @@ impl Spool {
     fn locate(&mut self) -> io::Result<Option<Generation>> {
         let Some(mark) = &self.mark else { return self.oldest() };
         for name in self.names() {
-            let Some(mut generation) = open(&name?)? else { continue };
+            let Some(mut generation) = open(&name?.0)? else { continue };
             if generation.id == mark.file && generation.fingerprint.as_ref() == Some(&mark.fingerprint) {
                 generation.read = mark.offset;
                 generation.file.seek(SeekFrom::Start(mark.offset))?;
@@ -205,7 +222,7 @@ impl Spool {
     fn oldest(&self) -> io::Result<Option<Generation>> {
         let mut oldest = None;
         for name in self.names() {
-            oldest = open(&name?)?.or(oldest);
+            oldest = open(&name?.0)?.or(oldest);
         }
         Ok(oldest)
     }
@@ -213,25 +230,25 @@ impl Spool {
     /// Which number's name a file has: 0 for the current generation.
     fn place_of(&self, id: FileId) -> io::Result<Option<usize>> {
         for (place, name) in self.names().enumerate() {
-            if identity(&name?)? == Some(id) {
+            if name?.1 == Some(id) {
                 return Ok(Some(place));
             }
         }
         Ok(None)
     }
 
-    /// The names of all generations, newest first: in this order a rotation can only bring the same file twice, never hide one.
+    /// The names of all generations, and what was there, newest first: in this order a rotation can only bring the same file twice, never hide one.
     /// One name may be missing while a rotation is under way; two in a row end the list.
-    fn names(&self) -> impl Iterator<Item = io::Result<PathBuf>> {
+    fn names(&self) -> impl Iterator<Item = io::Result<(PathBuf, Option<FileId>)>> {
         let mut missing = 0;
         (0..).map_while(move |number| {
             let name = self.name(number);
-            match identity(&name) {
-                Ok(Some(_)) => missing = 0,
-                Ok(None) => missing += 1,
+            let id = match identity(&name) {
+                Ok(id) => id,
                 Err(error) => return Some(Err(error)),
-            }
-            (missing < 2).then_some(Ok(name))
+            };
+            missing = if id.is_some() { 0 } else { missing + 1 };
+            (missing < 2).then_some(Ok((name, id)))
         })
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
+use super::lanes::Buffers;
 use super::position::{FileId, Mark, Position, Written};
 use super::transfer::{Round, Transfer};
 use super::*;
@@ -734,11 +735,11 @@ proptest! {
                     written += count;
                 }
                 Act::Rotate => docker.rotate(),
-                Act::Round => drop(transfer.round().unwrap()),
+                Act::Round => drop(transfer.round(&mut Buffers::default()).unwrap()),
                 Act::RoundThenCrash(count) => {
                     let record = temp.path().join("positions").join(id().as_str());
                     let before = fs::read(&record).ok();
-                    transfer.round().unwrap();
+                    transfer.round(&mut Buffers::default()).unwrap();
                     match before {
                         Some(before) => fs::write(record, before).unwrap(),
                         None => drop(fs::remove_file(record)),
@@ -761,7 +762,7 @@ proptest! {
                 }
             }
         }
-        while transfer.round().unwrap() != Round::Nothing {}
+        while transfer.round(&mut Buffers::default()).unwrap() != Round::Nothing {}
         prop_assert_eq!(kubelet.whole(), counted_cri(0, written));
     }
 }

@@ -1,5 +1,5 @@
-//! From one container's spool to its log file: the blocking half of a pump, run on the blocking pool, because a full or slow disk
-//! must stop this container's log and nothing else. Between two rounds it holds two open files and next to no memory.
+//! From one container's spool to its log file: the blocking half of a pump, run on a lane, because a full or slow disk must stop
+//! this container's log and nothing else. Between two rounds it holds two open files and next to no memory.
 //!
 //! **Invariants**: a position's mark moves on only when everything before it is in the log; the spool is taken only into `out`,
 //! and `out` is emptied only into files that a saved position names.
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::counters::Counters;
 use super::error::Error;
+use super::lanes::Buffers;
 use super::line;
 use super::output::{Output, Replay};
 use super::path::LogPath;
@@ -103,8 +104,22 @@ impl Transfer {
         Ok(transfer)
     }
 
-    /// Moves what there is, at most a round's worth.
-    pub(super) fn round(&mut self) -> Result<Round, Error> {
+    /// Moves what there is, at most a round's worth, through buffers that it has for this time.
+    pub(super) fn round(&mut self, buffers: &mut Buffers) -> Result<Round, Error> {
+        self.spool.lend(&mut buffers.read);
+        if self.out.is_empty() {
+            buffers.converted.clear();
+            std::mem::swap(&mut self.out, &mut buffers.converted);
+        }
+        let outcome = self.move_lines();
+        self.spool.give_back(&mut buffers.read);
+        if self.out.is_empty() {
+            buffers.converted = std::mem::take(&mut self.out);
+        }
+        outcome
+    }
+
+    fn move_lines(&mut self) -> Result<Round, Error> {
         let mut moved = self.out.len();
         self.flush()?;
         let round = loop {
@@ -122,8 +137,6 @@ impl Transfer {
             self.spool.take();
             self.flush()?;
         };
-        // a quiet container holds no buffer
-        self.out = Vec::new();
         self.save_if_due();
         Ok(round)
     }

@@ -3,7 +3,7 @@
 use tonic::Request;
 
 use super::Service;
-use super::trace::{NoStream, Reply, answer, unimplemented};
+use super::trace::{Reply, ReplyStream, answer, stream};
 use crate::cri;
 use crate::cri::image_service_server::ImageService;
 use crate::service::{detached, image};
@@ -14,10 +14,10 @@ impl ImageService for Service {
         answer("ListImages", image::list_images(&self.daemon, request.into_inner())).await
     }
 
-    type StreamImagesStream = NoStream<cri::StreamImagesResponse>;
+    type StreamImagesStream = ReplyStream<cri::StreamImagesResponse>;
 
-    async fn stream_images(&self, _: Request<cri::StreamImagesRequest>) -> Reply<Self::StreamImagesStream> {
-        unimplemented("StreamImages").await
+    async fn stream_images(&self, request: Request<cri::StreamImagesRequest>) -> Reply<Self::StreamImagesStream> {
+        stream("StreamImages", image::stream_images(&self.daemon, request.into_inner())).await
     }
 
     async fn image_status(&self, request: Request<cri::ImageStatusRequest>) -> Reply<cri::ImageStatusResponse> {

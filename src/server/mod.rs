@@ -4,6 +4,8 @@
 //! lock the state directory ─▶ no other adapter? ─▶ bind ─▶ serve ─▶ (shutdown) ─▶ stop accepting ─▶ drain ─▶ remove the sockets
 //! ```
 //!
+//! Sockets that the service manager passes outlive us: it takes connections while nobody serves, and who serves next answers them.
+//!
 //! **Invariant**: nobody else knows gRPC's codes; nothing is decided here about pods, containers or images.
 
 pub(crate) mod client;
@@ -13,6 +15,7 @@ mod runtime;
 mod socket;
 mod state_dir;
 mod status;
+mod supervisor;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -28,18 +31,22 @@ use tokio::sync::oneshot;
 use tonic::transport::Server;
 
 use crate::cni::Cni;
-use crate::config::Config;
+use crate::config::{Config, Endpoint};
 use crate::cri::image_service_server::ImageServiceServer;
 use crate::cri::runtime_service_server::RuntimeServiceServer;
 use crate::engine::{self, Engine, Timeouts};
+use crate::etc::{self, Etc};
 use crate::index::Index;
 use crate::log::Pumps;
 use crate::record::{self, Records};
-use crate::service::Daemon;
+use crate::service::container::keep_limits;
 use crate::service::leftovers::Leftovers;
+use crate::service::{Daemon, Kept};
 use crate::stream::Streams;
+use crate::translate::node::Network;
 
 pub use status::in_one_line;
+pub use supervisor::Supervisor;
 
 /// Largest request: what the kubelet takes as a reply, it may also send.
 const LARGEST_REQUEST: usize = 16 << 20;
@@ -75,6 +82,12 @@ pub enum Error {
         /// Which, and why.
         source: record::Error,
     },
+    /// The pods' files can't be reached.
+    #[error("{source}")]
+    Etc {
+        /// Which, and why.
+        source: etc::Error,
+    },
     /// Another adapter for Docker answers.
     #[error(
         "another CRI adapter for docker {version} answers on {}, and two adapters on one engine take each other's pods for \
@@ -95,13 +108,70 @@ pub enum Error {
         path: PathBuf,
     },
     /// Somebody else listens where we should.
-    #[error("another process listens on {}; stop it, or serve elsewhere with --container-runtime-endpoint", path.display())]
+    #[error(
+        "another process listens on {}; stop it, or serve elsewhere with --container-runtime-endpoint (fd:// if it is systemd)",
+        path.display()
+    )]
     SocketInUse {
         /// The path.
         path: PathBuf,
     },
+    /// The socket of somebody else is where ours should be.
+    #[error(
+        "{} is a socket of user {owner}; remove it, or serve elsewhere with --container-runtime-endpoint",
+        path.display()
+    )]
+    SocketOfAnother {
+        /// The path.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// No socket can have such a path.
+    #[error(
+        "{} has {} bytes, and the path of a socket can have {limit}; give a shorter one with --container-runtime-endpoint",
+        path.display(),
+        path.as_os_str().len()
+    )]
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// The most it can have.
+        limit: usize,
+    },
+    /// The directory of a socket can't be made.
+    #[error(
+        "make the directory {} for the socket: {source}; make it yourself, or serve elsewhere with --container-runtime-endpoint",
+        path.display()
+    )]
+    SocketDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There are no passed sockets.
+    #[error(
+        "fd:// wants sockets that the service manager passes, and none were passed to this process (LISTEN_FDS, LISTEN_PID); \
+         start through systemctl start dockershim.socket, or serve on {}",
+        crate::config::cli::DEFAULT_ENDPOINT
+    )]
+    NothingPassed,
+    /// A passed descriptor is no listening Unix socket.
+    #[error(
+        "descriptor {number} ({name}), which the service manager passed: {source}; look at ListenStream= in the socket unit",
+        name = if name.is_empty() { "without a name" } else { name }
+    )]
+    Passed {
+        /// Its number.
+        number: usize,
+        /// Its name in LISTEN_FDNAMES.
+        name: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A socket can't be made.
-    #[error("listen on {}: {source}", path.display())]
+    #[error("listen on {}: {source}; serve elsewhere with --container-runtime-endpoint", path.display())]
     Bind {
         /// The path.
         path: PathBuf,
@@ -139,42 +209,65 @@ struct Service {
 }
 
 /// The whole daemon: returns when it can't start, or when `shutdown` has come and RPCs on their way have ended.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let _lock = state_dir::claim(&config.state_dir)?;
+    let passed = if config.endpoints.contains(&Endpoint::Passed) { socket::passed()? } else { Vec::new() };
     if !config.allow_other_adapter {
-        rival::refuse(Path::new(rival::CRI_DOCKERD), &config.endpoints).await?;
+        rival::refuse(Path::new(rival::CRI_DOCKERD), &own_sockets(&config.endpoints, &passed)).await?;
     }
     let (mut files, mut listeners) = (Vec::new(), Vec::new());
     for endpoint in &config.endpoints {
-        let (file, listener) = socket::bind(endpoint).await?;
+        let Endpoint::Path(path) = endpoint else { continue };
+        let (file, listener) = socket::bind(path).await?;
         files.push(file);
         listeners.push(listener);
     }
+    listeners.extend(passed);
     let (address, stream_listener) = bind_streams(config.streaming).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        endpoints = ?config.endpoints,
+        endpoints = ?listeners.iter().filter_map(socket::path).collect::<Vec<_>>(),
         docker = ?config.docker_socket,
         state = ?config.state_dir,
         streams = %address,
         "serving"
     );
     let daemon = wire(config, address)?;
+    if daemon.config.network == Network::Cni {
+        tokio::spawn(daemon.cni.clone().run());
+    }
     tokio::spawn(Leftovers::note(&daemon).clear());
     let feed = tokio::spawn(daemon.index.clone().run());
+    let keeper = tokio::spawn(keep_limits(daemon.clone()));
     let (stop_streams, streams_stopped) = oneshot::channel::<()>();
     // an error is a dropped sender, which means the same
     let stopping = async { drop(streams_stopped.await) };
+    supervisor.ready();
+    let telling = tokio::spawn(supervisor.clone().keep_telling(daemon.clone()));
     let streams = tokio::spawn(daemon.streams.clone().serve(stream_listener, stopping));
+    let index = daemon.index.clone();
     let served = serve(Service { daemon }, listeners, async {
         shutdown.await;
+        supervisor.stopping();
         drop(stop_streams);
+        index.end_events();
     })
     .await;
     // it has been told to stop and gives streams less time than RPCs have had
     let _ = streams.await;
     feed.abort();
+    telling.abort();
+    keeper.abort();
     served
+}
+
+/// Where we serve, so that we are not taken for somebody else.
+fn own_sockets(endpoints: &[Endpoint], passed: &[UnixListener]) -> Vec<PathBuf> {
+    let made = endpoints.iter().filter_map(|endpoint| match endpoint {
+        Endpoint::Path(path) => Some(path.clone()),
+        Endpoint::Passed => None,
+    });
+    made.chain(passed.iter().filter_map(socket::path)).collect()
 }
 
 /// Where streams are served, with the port that was found free.
@@ -190,10 +283,14 @@ fn wire(config: Config, streaming: SocketAddr) -> Result<Arc<Daemon>, Error> {
     let engine = Engine::new(config.docker_socket.clone(), timeouts).map_err(|source| Error::Engine { source })?;
     let pumps = Pumps::new(records(&config.state_dir, "logs")?, config.log_format);
     let cni = Cni::new(config.cni.clone(), records(&config.state_dir, "network")?);
+    let etc = Etc::open(&config.state_dir.join("etc")).map_err(|source| Error::Etc { source })?;
+    cni.set_pod_cidrs(config.pod_cidrs.clone());
     let assigned = cni.clone();
-    let index = Index::new(engine.clone(), pumps.clone(), Arc::new(move |id| assigned.addresses(id)));
+    let limits = records(&config.state_dir, "limits")?;
+    let index = Index::new(engine.clone(), pumps.clone(), Arc::new(move |id| assigned.addresses(id)), limits);
     let streams = Streams::new(streaming, config.stream_limits, engine.clone(), index.clone());
-    Ok(Daemon::new(config, engine, index, pumps, cni, streams))
+    let kept = Kept { etc, pod_resources: records(&config.state_dir, "resources")? };
+    Ok(Daemon::new(config, engine, index, pumps, cni, streams, kept))
 }
 
 fn records(state_dir: &Path, name: &str) -> Result<Records, Error> {

@@ -4,7 +4,7 @@
 use tonic::Request;
 
 use super::Service;
-use super::trace::{NoStream, Reply, answer, unimplemented};
+use super::trace::{Reply, ReplyStream, answer, stream};
 use crate::cri;
 use crate::cri::runtime_service_server::RuntimeService;
 use crate::service::{container, detached, node, sandbox, stats};
@@ -53,13 +53,13 @@ impl RuntimeService for Service {
         answer("ListPodSandbox", sandbox::list_pod_sandbox(&self.daemon, request.into_inner())).await
     }
 
-    type StreamPodSandboxesStream = NoStream<cri::StreamPodSandboxesResponse>;
+    type StreamPodSandboxesStream = ReplyStream<cri::StreamPodSandboxesResponse>;
 
     async fn stream_pod_sandboxes(
         &self,
-        _: Request<cri::StreamPodSandboxesRequest>,
+        request: Request<cri::StreamPodSandboxesRequest>,
     ) -> Reply<Self::StreamPodSandboxesStream> {
-        unimplemented("StreamPodSandboxes").await
+        stream("StreamPodSandboxes", sandbox::stream_pod_sandboxes(&self.daemon, request.into_inner())).await
     }
 
     async fn create_container(
@@ -102,10 +102,13 @@ impl RuntimeService for Service {
         answer("ListContainers", container::list_containers(&self.daemon, request.into_inner())).await
     }
 
-    type StreamContainersStream = NoStream<cri::StreamContainersResponse>;
+    type StreamContainersStream = ReplyStream<cri::StreamContainersResponse>;
 
-    async fn stream_containers(&self, _: Request<cri::StreamContainersRequest>) -> Reply<Self::StreamContainersStream> {
-        unimplemented("StreamContainers").await
+    async fn stream_containers(
+        &self,
+        request: Request<cri::StreamContainersRequest>,
+    ) -> Reply<Self::StreamContainersStream> {
+        stream("StreamContainers", container::stream_containers(&self.daemon, request.into_inner())).await
     }
 
     async fn container_status(
@@ -165,33 +168,36 @@ impl RuntimeService for Service {
         answer("ListContainerStats", stats::list_container_stats(&self.daemon, request.into_inner())).await
     }
 
-    type StreamContainerStatsStream = NoStream<cri::StreamContainerStatsResponse>;
+    type StreamContainerStatsStream = ReplyStream<cri::StreamContainerStatsResponse>;
 
     async fn stream_container_stats(
         &self,
-        _: Request<cri::StreamContainerStatsRequest>,
+        request: Request<cri::StreamContainerStatsRequest>,
     ) -> Reply<Self::StreamContainerStatsStream> {
-        unimplemented("StreamContainerStats").await
+        stream("StreamContainerStats", stats::stream_container_stats(&self.daemon, request.into_inner())).await
     }
 
-    async fn pod_sandbox_stats(&self, _: Request<cri::PodSandboxStatsRequest>) -> Reply<cri::PodSandboxStatsResponse> {
-        unimplemented("PodSandboxStats").await
+    async fn pod_sandbox_stats(
+        &self,
+        request: Request<cri::PodSandboxStatsRequest>,
+    ) -> Reply<cri::PodSandboxStatsResponse> {
+        answer("PodSandboxStats", stats::pod_sandbox_stats(&self.daemon, request.into_inner())).await
     }
 
     async fn list_pod_sandbox_stats(
         &self,
-        _: Request<cri::ListPodSandboxStatsRequest>,
+        request: Request<cri::ListPodSandboxStatsRequest>,
     ) -> Reply<cri::ListPodSandboxStatsResponse> {
-        unimplemented("ListPodSandboxStats").await
+        answer("ListPodSandboxStats", stats::list_pod_sandbox_stats(&self.daemon, request.into_inner())).await
     }
 
-    type StreamPodSandboxStatsStream = NoStream<cri::StreamPodSandboxStatsResponse>;
+    type StreamPodSandboxStatsStream = ReplyStream<cri::StreamPodSandboxStatsResponse>;
 
     async fn stream_pod_sandbox_stats(
         &self,
-        _: Request<cri::StreamPodSandboxStatsRequest>,
+        request: Request<cri::StreamPodSandboxStatsRequest>,
     ) -> Reply<Self::StreamPodSandboxStatsStream> {
-        unimplemented("StreamPodSandboxStats").await
+        stream("StreamPodSandboxStats", stats::stream_pod_sandbox_stats(&self.daemon, request.into_inner())).await
     }
 
     async fn update_runtime_config(
@@ -210,38 +216,41 @@ impl RuntimeService for Service {
 
     async fn checkpoint_container(
         &self,
-        _: Request<cri::CheckpointContainerRequest>,
+        request: Request<cri::CheckpointContainerRequest>,
     ) -> Reply<cri::CheckpointContainerResponse> {
-        unimplemented("CheckpointContainer").await
+        answer("CheckpointContainer", container::checkpoint_container(&self.daemon, request.into_inner())).await
     }
 
-    type GetContainerEventsStream = NoStream<cri::ContainerEventResponse>;
+    type GetContainerEventsStream = ReplyStream<cri::ContainerEventResponse>;
 
-    async fn get_container_events(&self, _: Request<cri::GetEventsRequest>) -> Reply<Self::GetContainerEventsStream> {
-        unimplemented("GetContainerEvents").await
+    async fn get_container_events(
+        &self,
+        request: Request<cri::GetEventsRequest>,
+    ) -> Reply<Self::GetContainerEventsStream> {
+        stream("GetContainerEvents", container::get_container_events(&self.daemon, request.into_inner())).await
     }
 
     async fn list_metric_descriptors(
         &self,
-        _: Request<cri::ListMetricDescriptorsRequest>,
+        request: Request<cri::ListMetricDescriptorsRequest>,
     ) -> Reply<cri::ListMetricDescriptorsResponse> {
-        unimplemented("ListMetricDescriptors").await
+        answer("ListMetricDescriptors", async { Ok(stats::list_metric_descriptors(request.into_inner())) }).await
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
-        _: Request<cri::ListPodSandboxMetricsRequest>,
+        request: Request<cri::ListPodSandboxMetricsRequest>,
     ) -> Reply<cri::ListPodSandboxMetricsResponse> {
-        unimplemented("ListPodSandboxMetrics").await
+        answer("ListPodSandboxMetrics", stats::list_pod_sandbox_metrics(&self.daemon, request.into_inner())).await
     }
 
-    type StreamPodSandboxMetricsStream = NoStream<cri::StreamPodSandboxMetricsResponse>;
+    type StreamPodSandboxMetricsStream = ReplyStream<cri::StreamPodSandboxMetricsResponse>;
 
     async fn stream_pod_sandbox_metrics(
         &self,
-        _: Request<cri::StreamPodSandboxMetricsRequest>,
+        request: Request<cri::StreamPodSandboxMetricsRequest>,
     ) -> Reply<Self::StreamPodSandboxMetricsStream> {
-        unimplemented("StreamPodSandboxMetrics").await
+        stream("StreamPodSandboxMetrics", stats::stream_pod_sandbox_metrics(&self.daemon, request.into_inner())).await
     }
 
     async fn runtime_config(&self, request: Request<cri::RuntimeConfigRequest>) -> Reply<cri::RuntimeConfigResponse> {
@@ -250,8 +259,10 @@ impl RuntimeService for Service {
 
     async fn update_pod_sandbox_resources(
         &self,
-        _: Request<cri::UpdatePodSandboxResourcesRequest>,
+        request: Request<cri::UpdatePodSandboxResourcesRequest>,
     ) -> Reply<cri::UpdatePodSandboxResourcesResponse> {
-        unimplemented("UpdatePodSandboxResources").await
+        let daemon = self.daemon.clone();
+        let verb = async move { sandbox::update_pod_sandbox_resources(&daemon, request.into_inner()).await };
+        answer("UpdatePodSandboxResources", detached(verb)).await
     }
 }

@@ -1,19 +1,27 @@
 //! Our Unix sockets: made with the right mode from their first instant, taken over from a dead process but never from a live
-//! one, removed at the end.
+//! one, removed at the end. Or those that the service manager passes, which are its own to make and to remove.
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::Stream;
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 use super::Error;
 
 /// For root and its group.
 const MODE: u32 = 0o660;
+/// The most that a socket's path can have: `sun_path` less its last NUL.
+const LONGEST_PATH: usize = 107;
+/// The number of the first passed descriptor.
+const FIRST_PASSED: usize = 3;
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 /// Pause after a failed accept: file descriptors may be free again by then.
@@ -37,8 +45,11 @@ impl Drop for SocketFile {
 /// Listens at `path`. Nobody can connect before the mode is set.
 pub(super) async fn bind(path: &Path) -> Result<(SocketFile, UnixListener), Error> {
     let failed = |source| Error::Bind { path: path.to_owned(), source };
+    if path.as_os_str().len() > LONGEST_PATH {
+        return Err(Error::PathTooLong { path: path.to_owned(), limit: LONGEST_PATH });
+    }
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(failed)?;
+        fs::create_dir_all(parent).map_err(|source| Error::SocketDir { path: parent.to_owned(), source })?;
     }
     clear(path).await?;
     let socket = UnixSocket::new_stream().map_err(failed)?;
@@ -55,13 +66,46 @@ async fn clear(path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
         Ok(metadata) if !metadata.file_type().is_socket() => return Err(Error::NotASocket { path: path.to_owned() }),
+        Ok(metadata) if metadata.uid() != geteuid().as_raw() => {
+            return Err(Error::SocketOfAnother { path: path.to_owned(), owner: metadata.uid() });
+        }
         Ok(_) => {}
     }
     match UnixStream::connect(path).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed),
-        // connected, or its queue is full, or it is not ours to look at: somebody is there
+        // connected, or its queue is full: somebody is there
         _ => Err(Error::SocketInUse { path: path.to_owned() }),
     }
+}
+
+/// The sockets that the service manager has passed, at least one.
+pub(super) fn passed() -> Result<Vec<UnixListener>, Error> {
+    let passed = sd_listen_fds::get().map_err(|_| Error::NothingPassed)?;
+    if passed.is_empty() {
+        return Err(Error::NothingPassed);
+    }
+    let listeners = passed.into_iter().enumerate().map(|(at, (name, passed))| {
+        let name = name.unwrap_or_default();
+        take(passed.into_std()).map_err(|source| Error::Passed { number: FIRST_PASSED + at, name, source })
+    });
+    listeners.collect()
+}
+
+/// Takes a descriptor that is a listening socket; the programs that we start don't get it.
+fn take(passed: OwnedFd) -> io::Result<UnixListener> {
+    fcntl_setfd(&passed, FdFlags::CLOEXEC)?;
+    let kind = (sockopt::socket_domain(&passed)?, sockopt::socket_type(&passed)?);
+    if kind != (AddressFamily::UNIX, SocketType::STREAM) || !sockopt::socket_acceptconn(&passed)? {
+        return Err(io::Error::other("it is no listening Unix stream socket"));
+    }
+    let listener = std::os::unix::net::UnixListener::from(passed);
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+/// Where a listener is reached, if that is a path.
+pub(super) fn path(listener: &UnixListener) -> Option<PathBuf> {
+    listener.local_addr().ok()?.as_pathname().map(Path::to_owned)
 }
 
 /// Accepted connections, without end.
@@ -133,6 +177,35 @@ mod tests {
         fs::write(&path, "precious").unwrap();
         assert!(matches!(bind(&path).await, Err(Error::NotASocket { .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn a_place_that_cannot_be_is_told_with_what_to_do() {
+        let folder = Folder::new("place");
+        fs::write(folder.0.join("file"), "").unwrap();
+        let long = folder.0.join("x".repeat(107 - folder.0.as_os_str().len()));
+        assert_eq!(long.as_os_str().len(), 108);
+        for path in [long, folder.0.join("file/cri.sock")] {
+            let error = bind(&path).await.err().unwrap().to_string();
+            let place = path.parent().unwrap().display().to_string();
+            assert!(error.contains(&place) && error.contains("--container-runtime-endpoint"), "{error}");
+        }
+        let longest = folder.0.join("x".repeat(106 - folder.0.as_os_str().len()));
+        bind(&longest).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn another_user_s_socket_is_left_alone() {
+        if !geteuid().is_root() {
+            // nobody else can give a file away
+            return;
+        }
+        let folder = Folder::new("owner");
+        let path = folder.0.join("cri.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
+        assert!(matches!(bind(&path).await, Err(Error::SocketOfAnother { owner: 12_345, .. })));
+        assert!(path.exists());
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ impl Running {
         let shutdown = Arc::new(Notify::new());
         let told = shutdown.clone();
         let config = config(&folder);
-        let ended = tokio::spawn(async move { run(config, told.notified()).await });
+        let ended = tokio::spawn(async move { run(config, Supervisor::default(), told.notified()).await });
         let socket = folder.join("cri.sock");
         for _ in 0..200 {
             if tokio::net::UnixStream::connect(&socket).await.is_ok() {
@@ -61,7 +61,7 @@ fn config(folder: &Path) -> Config {
         "--network-plugin=bridge".to_owned(),
         "--allow-other-adapter".to_owned(),
     ];
-    Config::from_flags(Cli::try_parse_from(arguments).unwrap().flags).unwrap()
+    Config::from_flags(Cli::try_parse_from(arguments).unwrap().told.flags).unwrap()
 }
 
 #[tokio::test]
@@ -77,16 +77,25 @@ async fn version_and_status_answer_without_an_engine() {
 }
 
 #[tokio::test]
-async fn what_is_not_implemented_says_so_by_its_name() {
-    let daemon = Running::start("unimplemented").await;
-    let mut client = daemon.client().await;
-    let checkpoint = client.checkpoint_container(cri::CheckpointContainerRequest::default()).await.unwrap_err();
-    let events = client.get_container_events(cri::GetEventsRequest::default()).await.unwrap_err();
-    for (status, rpc) in [(checkpoint, "CheckpointContainer"), (events, "GetContainerEvents")] {
-        assert_eq!(status.code(), Code::Unimplemented);
-        assert_eq!(status.message(), format!("{rpc} is not implemented"));
-    }
+async fn a_checkpoint_is_refused_with_the_reason() {
+    let daemon = Running::start("checkpoint").await;
+    let request = cri::CheckpointContainerRequest { container_id: "c".to_owned(), ..Default::default() };
+    let status = daemon.client().await.checkpoint_container(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("experimental") && status.message().contains("CRIU"), "{status}");
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn events_are_followed_without_an_engine_and_end_when_we_shut_down() {
+    let daemon = Running::start("events").await;
+    let mut client = daemon.client().await;
+    let mut events = client.get_container_events(cri::GetEventsRequest {}).await.unwrap().into_inner();
+    let begun = Instant::now();
+    daemon.stop().await;
+    let end = events.message().await.unwrap_err();
+    assert_eq!((end.code(), end.message()), (Code::Unavailable, "dockershim is shutting down"));
+    assert!(begun.elapsed() < DRAIN / 2);
 }
 
 #[tokio::test]
@@ -116,10 +125,13 @@ async fn an_rpc_on_its_way_is_answered_although_we_shut_down() {
 async fn a_second_daemon_is_refused_the_state_directory_and_the_socket() {
     let daemon = Running::start("second").await;
     let never = std::future::pending::<()>;
-    assert!(matches!(run(config(&daemon.folder), never()).await, Err(Error::StateDirTaken { .. })));
+    assert!(matches!(
+        run(config(&daemon.folder), Supervisor::default(), never()).await,
+        Err(Error::StateDirTaken { .. })
+    ));
     let mut elsewhere = config(&daemon.folder);
     elsewhere.state_dir = daemon.folder.join("other-state");
-    assert!(matches!(run(elsewhere, never()).await, Err(Error::SocketInUse { .. })));
+    assert!(matches!(run(elsewhere, Supervisor::default(), never()).await, Err(Error::SocketInUse { .. })));
     daemon.stop().await;
 }
 

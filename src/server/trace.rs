@@ -1,31 +1,67 @@
 //! Every RPC passes here: it is run, timed, told to the log in one line, and its result put in gRPC's form.
 //! **Invariant**: neither requests nor replies reach the log, for they hold environment variables and passwords.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, unfold};
 use tonic::{Response, Status};
-use tracing::{Level, debug, info, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, Level, debug, error_span, info, warn};
 
 use super::status;
 use crate::error::{Error, Result};
+use crate::service::Replies;
 
 /// What a gRPC handler answers.
 pub(super) type Reply<T> = std::result::Result<Response<T>, Status>;
 
-/// Runs a verb for the RPC named.
+/// Runs a verb for the RPC named. Whatever is logged meanwhile carries the request's number, and the pod, sandbox or container
+/// that it is about as soon as the verb knows.
 pub(super) async fn answer<T>(rpc: &'static str, verb: impl Future<Output = Result<T>>) -> Reply<T> {
+    static REQUESTS: AtomicU64 = AtomicU64::new(1);
+    let request = REQUESTS.fetch_add(1, Ordering::Relaxed);
+    // of the gravest level, so that no line of whatever level is without it
+    let span = error_span!("rpc", request, pod = Empty, sandbox = Empty, container = Empty);
+    run(rpc, verb).instrument(span).await
+}
+
+async fn run<T>(rpc: &'static str, verb: impl Future<Output = Result<T>>) -> Reply<T> {
     let mut call = Call { rpc, since: Instant::now(), ended: false };
     let result = verb.await;
     call.ended(result.as_ref().err());
     result.map(Response::new).map_err(|error| status::of(&error))
 }
 
-/// The stream of an RPC that is not implemented.
-pub(super) type NoStream<T> = tokio_stream::Empty<std::result::Result<T, Status>>;
+/// What a gRPC handler streams.
+pub(super) type ReplyStream<T> = BoxStream<'static, std::result::Result<T, Status>>;
 
-/// Answers an RPC that is not implemented.
-pub(super) async fn unimplemented<T>(rpc: &'static str) -> Reply<T> {
-    answer(rpc, async { Err(Error::Unimplemented(format!("{rpc} is not implemented"))) }).await
+/// Runs a verb that streams for the RPC named, and stays with it to the stream's end.
+pub(super) async fn stream<T: Send + 'static>(
+    rpc: &'static str,
+    verb: impl Future<Output = Result<Replies<T>>>,
+) -> Reply<ReplyStream<T>> {
+    let mut call = Call { rpc, since: Instant::now(), ended: false };
+    let replies = verb.await.map_err(|error| {
+        call.ended(Some(&error));
+        status::of(&error)
+    })?;
+    let told = unfold(Some((call, replies)), |state| async {
+        let (mut call, mut replies) = state?;
+        match replies.next().await {
+            Some(Ok(reply)) => Some((Ok(reply), Some((call, replies)))),
+            Some(Err(error)) => {
+                call.ended(Some(&error));
+                Some((Err(status::of(&error)), None))
+            }
+            None => {
+                call.ended(None);
+                None
+            }
+        }
+    });
+    Ok(Response::new(told.boxed()))
 }
 
 /// An RPC on its way; when it is dropped before its end, its client has gone away.
@@ -125,6 +161,18 @@ mod tests {
             assert!(line.contains(level) && line.contains(code) && line.contains(&words), "{line}");
             assert_eq!(line.lines().count(), 1);
         }
+    }
+
+    #[test]
+    fn what_a_verb_logs_carries_the_request_and_what_it_is_about() {
+        let verb = async {
+            tracing::Span::current().record("container", "c0ffee");
+            info!("on its way");
+            Err::<(), _>(Error::internal("a", "b"))
+        };
+        let lines = logged(|| drop(answer("StopContainer", verb).now_or_never()));
+        assert_eq!(lines.lines().count(), 2);
+        assert!(lines.lines().all(|line| line.contains("rpc{request=") && line.contains("c0ffee")), "{lines}");
     }
 
     #[test]

@@ -3,26 +3,38 @@
 //! **Invariants**: a verb that changes something runs in a task of its own ([`detached`]), because the server drops a handler at
 //! its client's deadline; no lock is held while a container's stop is waited for.
 
+mod batches;
 pub mod container;
 pub mod image;
 pub mod leftovers;
 mod locks;
 mod names;
 pub mod node;
+mod probe;
 pub mod sandbox;
 pub mod stats;
+mod steps;
 
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use tracing::Instrument;
 
 use crate::cni::Cni;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::etc::Etc;
 use crate::index::Index;
+pub(crate) use crate::index::now_ns;
 use crate::log::Pumps;
+use crate::record::Records;
 use crate::stream::Streams;
+use crate::translate::security::seccomp_profile;
+pub use batches::Replies;
+use batches::in_batches;
 use locks::Locks;
 
 /// What the verbs work with: handles only.
@@ -37,19 +49,44 @@ pub struct Daemon {
     pub pumps: Pumps,
     /// Pod networks.
     pub cni: Cni,
+    /// Files in `/etc` of pods in whose network the Engine has no part.
+    pub etc: Etc,
     /// Exec, attach and port-forward.
     pub streams: Streams,
+    /// What pods may use in all, by sandbox.
+    pod_resources: Records,
     /// One lock per Docker name: a sandbox's for Run, Stop, Remove and creates in it, a container's for Start, Update, Remove.
     locks: Locks,
-    /// Cgroups of running containers.
-    cgroups: stats::Cgroups,
+    /// What is known of what running containers use.
+    stats: stats::Stats,
+    /// What images take.
+    image_bytes: image::ImageBytes,
+    /// Users and groups of images.
+    accounts: probe::KnownAccounts,
     /// Raises OOM scores below it.
     oom_score_floor: Option<i64>,
 }
 
+/// What is kept on disk of pods.
+pub struct Kept {
+    /// Files in `/etc` of pods in whose network the Engine has no part.
+    pub etc: Etc,
+    /// What pods may use in all, by sandbox.
+    pub pod_resources: Records,
+}
+
 impl Daemon {
     /// Puts the handles together.
-    pub fn new(config: Config, engine: Engine, index: Index, pumps: Pumps, cni: Cni, streams: Streams) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        engine: Engine,
+        index: Index,
+        pumps: Pumps,
+        cni: Cni,
+        streams: Streams,
+        kept: Kept,
+    ) -> Arc<Self> {
+        let Kept { etc, pod_resources } = kept;
         let oom_score_floor = node::oom_score_floor(config.restrict_oom);
         Arc::new(Daemon {
             config,
@@ -57,9 +94,13 @@ impl Daemon {
             index,
             pumps,
             cni,
+            etc,
             streams,
+            pod_resources,
             locks: Locks::default(),
-            cgroups: stats::Cgroups::default(),
+            stats: stats::Stats::default(),
+            image_bytes: image::ImageBytes::default(),
+            accounts: probe::KnownAccounts::default(),
             oom_score_floor,
         })
     }
@@ -67,7 +108,7 @@ impl Daemon {
 
 /// Runs a verb to its end even if its caller goes away.
 pub async fn detached<T: Send + 'static>(verb: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    match tokio::spawn(verb).await {
+    match tokio::spawn(verb.in_current_span()).await {
         Ok(result) => result,
         Err(panicked) => Err(Error::internal("the verb's task", panicked)),
     }
@@ -79,27 +120,71 @@ fn fingerprint(request: &impl prost::Message) -> String {
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A required id of a request.
+/// A required id of a request: `pod_sandbox_id` or `container_id`. What is logged on the request's behalf carries it from now on.
 fn required<'a>(field: &str, id: &'a str) -> Result<&'a str> {
-    if id.is_empty() { Err(Error::invalid(field, "is empty")) } else { Ok(id) }
+    if id.is_empty() {
+        return Err(Error::invalid(field, "is empty"));
+    }
+    let name = if field == "container_id" { "container" } else { "sandbox" };
+    tracing::Span::current().record(name, id);
+    Ok(id)
 }
+
+/// Of a seccomp profile: the Engine's own has 20 KiB.
+const MOST_SECCOMP_BYTES: u64 = 1 << 20;
 
 /// The content of a localhost seccomp profile, which the Engine wants whole; `field` names it in the request.
 fn read_seccomp(field: &str, file: Option<&str>) -> Result<Option<String>> {
     let Some(path) = file else { return Ok(None) };
+    let wrong = |reason: String| Error::invalid(field, reason);
     if !path.starts_with('/') {
-        return Err(Error::invalid(field, format!("{path:?} is not an absolute path")));
+        return Err(wrong(format!("{path:?} is not an absolute path")));
     }
-    let read = std::fs::read_to_string(path);
-    let content = read.map_err(|error| Error::invalid(field, format!("{path} can't be read: {error}")))?;
-    match serde_json::from_str::<serde_json::Value>(&content) {
-        Ok(profile) => Ok(Some(profile.to_string())),
-        Err(error) => Err(Error::invalid(field, format!("{path} is not JSON: {error}"))),
-    }
+    let content = read_file(path).map_err(|error| wrong(format!("{path} can't be read: {error}")))?;
+    let profile = content.ok_or_else(|| wrong(format!("{path} has more than {MOST_SECCOMP_BYTES} bytes")))?;
+    seccomp_profile(&profile).map(Some).map_err(|reason| wrong(format!("{path} {reason}")))
 }
 
-/// Nanoseconds since the epoch, for timestamps of readings.
-pub(crate) fn now_ns() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+/// A file's text; None when there is too much of it. A pipe in its place must not hold anybody up.
+fn read_file(path: &str) -> std::io::Result<Option<String>> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    let mut text = String::new();
+    file.take(MOST_SECCOMP_BYTES + 1).read_to_string(&mut text)?;
+    Ok((u64::try_from(text.len()).unwrap_or(u64::MAX) <= MOST_SECCOMP_BYTES).then_some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seccomp_profile_is_a_file_of_bounded_size() {
+        let dir = std::env::temp_dir().join(format!("dockershim-seccomp-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = |name: &str| dir.join(name).display().to_string();
+        let whole = r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#;
+        std::fs::write(path("good"), whole).unwrap();
+        std::fs::write(path("huge"), format!("{whole}{}", " ".repeat(10 << 20))).unwrap();
+        std::fs::write(path("text"), "no profile").unwrap();
+        std::fs::write(path("bytes"), b"\xff\xfe").unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let read = |name: &str| read_seccomp("field", Some(&path(name)));
+        assert_eq!(read("good").unwrap().as_deref(), Some(r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#));
+        for bad in ["huge", "text", "bytes", "pipe", "missing", "."] {
+            assert!(read(bad).unwrap_err().to_string().starts_with("field: "), "{bad}");
+        }
+        assert!(read_seccomp("field", Some("relative")).is_err() && read_seccomp("field", None).unwrap().is_none());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

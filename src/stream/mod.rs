@@ -14,6 +14,7 @@
 mod channel;
 mod over_spdy;
 mod over_websocket;
+pub mod pairs;
 mod port_forward;
 mod server;
 mod session;
@@ -22,7 +23,7 @@ mod status;
 mod token;
 mod tunnel;
 mod upgrade;
-mod websocket;
+pub mod websocket;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;

@@ -8,9 +8,9 @@ use super::status::Form;
 
 /// A subprotocol of `channel.k8s.io`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Subprotocol {
+pub struct Subprotocol {
     /// As clients name it.
-    pub(super) name: &'static str,
+    pub name: &'static str,
     encoding: Encoding,
     /// How the end is told.
     pub(super) form: Form,
@@ -34,7 +34,7 @@ const fn subprotocol(name: &'static str, encoding: Encoding, form: Form) -> Subp
 /// For clients that name none.
 pub(super) const UNNAMED: Subprotocol = subprotocol("", Encoding::Binary, Form::Text);
 /// What exec and attach are spoken in.
-pub(super) const SESSION: [Subprotocol; 5] = [
+pub const SESSION: [Subprotocol; 5] = [
     Subprotocol { half_close: true, ..subprotocol("v5.channel.k8s.io", Encoding::Binary, Form::Json) },
     subprotocol("v4.channel.k8s.io", Encoding::Binary, Form::Json),
     subprotocol("v4.base64.channel.k8s.io", Encoding::Base64, Form::Json),
@@ -42,7 +42,7 @@ pub(super) const SESSION: [Subprotocol; 5] = [
     subprotocol("base64.channel.k8s.io", Encoding::Base64, Form::Text),
 ];
 /// What port-forward is spoken in, without a tunnel.
-pub(super) const PORT_FORWARD: [Subprotocol; 2] = [
+pub const PORT_FORWARD: [Subprotocol; 2] = [
     subprotocol("v4.channel.k8s.io", Encoding::Binary, Form::Text),
     subprotocol("v4.base64.channel.k8s.io", Encoding::Base64, Form::Text),
 ];
@@ -51,7 +51,7 @@ pub(super) const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 
 /// What a message says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub enum Said {
     /// Bytes for a channel.
     Data(u8, Bytes),
     /// A channel gets no more.
@@ -60,7 +60,7 @@ pub(super) enum Said {
 
 /// What a message carries.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Payload {
+pub enum Payload {
     /// In a binary message.
     Binary(Vec<u8>),
     /// In a text message.
@@ -69,7 +69,7 @@ pub(super) enum Payload {
 
 impl Subprotocol {
     /// Reads a message's payload; None when it is none.
-    pub(super) fn read(&self, payload: &Bytes) -> Option<Said> {
+    pub fn read(&self, payload: &Bytes) -> Option<Said> {
         match (self.encoding, *payload.first()?) {
             (Encoding::Binary, END) if self.half_close => match payload.as_ref() {
                 [_, channel] => Some(Said::End(*channel)),
@@ -84,7 +84,7 @@ impl Subprotocol {
     }
 
     /// A message's payload.
-    pub(super) fn write(&self, channel: u8, bytes: &[u8]) -> Payload {
+    pub fn write(&self, channel: u8, bytes: &[u8]) -> Payload {
         match self.encoding {
             Encoding::Binary => {
                 let mut payload = Vec::with_capacity(1 + bytes.len());

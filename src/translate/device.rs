@@ -7,7 +7,10 @@ use crate::cri;
 use crate::engine::feature::Feature;
 use crate::error::{Error, Result};
 
-/// As Docker's `Devices`.
+/// What a device that says nothing of permissions is for: Docker itself would allow nothing.
+const ALL: &str = "rwm";
+
+/// As Docker's `Devices`. A directory stands for the devices in it: the Engine walks it.
 pub(super) fn mappings(devices: &[cri::Device]) -> Result<Vec<DeviceMapping>> {
     let checked = devices.iter().enumerate().map(|(index, device)| {
         let at = |field: &str| format!("config.devices[{index}].{field}");
@@ -18,10 +21,14 @@ pub(super) fn mappings(devices: &[cri::Device]) -> Result<Vec<DeviceMapping>> {
         if !permissions.chars().all(|c| matches!(c, 'r' | 'w' | 'm')) {
             return Err(Error::invalid(at("permissions"), format!("{permissions:?} has other letters than r, w, m")));
         }
+        if !container_path.is_empty() && !container_path.starts_with('/') {
+            return Err(Error::invalid(at("container_path"), format!("{container_path:?} is not an absolute path")));
+        }
+        let permissions = if permissions.is_empty() { ALL } else { permissions };
         Ok(DeviceMapping {
             path_on_host: Some(host_path.clone()),
             path_in_container: Some(if container_path.is_empty() { host_path } else { container_path }.clone()),
-            cgroup_permissions: Some(permissions.clone()),
+            cgroup_permissions: Some(permissions.to_owned()),
         })
     });
     checked.collect()
@@ -33,9 +40,26 @@ pub(super) fn requests(devices: &[cri::CdiDevice], node: &Node) -> Result<Vec<De
         return Ok(Vec::new());
     }
     node.need("config.CDI_devices", Feature::Cdi)?;
+    if !node.cdi {
+        return Err(Error::FailedPrecondition(
+            "config.CDI_devices: CDI is off in this engine; Docker 25 to 28.1 have it with \"features\": {\"cdi\": true} in \
+             daemon.json"
+                .to_owned(),
+        ));
+    }
+    if let Some(index) = devices.iter().position(|cri::CdiDevice { name }| !is_cdi_name(name)) {
+        let reason = format!("{:?} is not a name such as vendor.com/class=device", devices[index].name);
+        return Err(Error::invalid(format!("config.CDI_devices[{index}].name"), reason));
+    }
     let names = devices.iter().map(|cri::CdiDevice { name }| name.clone()).collect();
     let driver = Some("cdi".to_owned());
     Ok(vec![DeviceRequest { driver, device_ids: Some(names), ..DeviceRequest::default() }])
+}
+
+/// `vendor/class=device`, none of them empty.
+fn is_cdi_name(name: &str) -> bool {
+    let parts = name.split_once('/').and_then(|(vendor, rest)| Some((vendor, rest.split_once('=')?)));
+    parts.is_some_and(|(vendor, (class, device))| ![vendor, class, device].contains(&""))
 }
 
 #[cfg(test)]
@@ -52,11 +76,18 @@ mod tests {
     fn a_device_keeps_its_path_when_no_other_is_given() {
         let mapped = mappings(&[device("/dev/fuse", "rw")]).unwrap();
         assert_eq!(mapped[0].path_in_container.as_deref(), Some("/dev/fuse"));
+        assert_eq!(mapped[0].cgroup_permissions.as_deref(), Some("rw"));
+        assert_eq!(mappings(&[device("/dev/fuse", "")]).unwrap()[0].cgroup_permissions.as_deref(), Some("rwm"));
     }
 
     #[test]
     fn bad_devices_are_refused_by_field() {
-        for (bad, at) in [(device("fuse", "r"), "host_path"), (device("/dev/fuse", "rx"), "permissions")] {
+        let relative = cri::Device { container_path: "fuse".into(), ..device("/dev/fuse", "r") };
+        for (bad, at) in [
+            (device("fuse", "r"), "host_path"),
+            (device("/dev/fuse", "rx"), "permissions"),
+            (relative, "container_path"),
+        ] {
             let error = mappings(&[bad]).unwrap_err().to_string();
             assert!(error.starts_with(&format!("config.devices[0].{at}")), "{error}");
         }
@@ -69,5 +100,11 @@ mod tests {
         let old = Node { api: ApiVersion::OLDEST, ..node() };
         assert!(requests(&devices, &old).unwrap_err().to_string().contains("config.CDI_devices"));
         assert!(requests(&[], &old).unwrap().is_empty());
+        let off = Node { cdi: false, ..node() };
+        assert!(requests(&devices, &off).unwrap_err().to_string().contains("daemon.json"));
+        for bad in ["", "gpu", "vendor.com/gpu", "vendor.com/=0", "/gpu=0", "vendor.com/gpu="] {
+            let error = requests(&[cri::CdiDevice { name: bad.to_owned() }], &node()).unwrap_err().to_string();
+            assert!(error.starts_with("config.CDI_devices[0].name: "), "{error}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::cri;
 use crate::error::{Error, Result};
 
-/// The file's exact content; empty when the configuration asks for nothing.
+/// The file's exact content; a configuration that names nothing asks for an empty file.
 pub fn resolv_conf(config: &cri::DnsConfig) -> Result<String> {
     let cri::DnsConfig { servers, searches, options } = config;
     let mut text = String::new();

@@ -28,6 +28,12 @@ pub fn container_stats_matches(filter: Option<&cri::ContainerStatsFilter>, conta
     named(container, id, pod_sandbox_id) && selected(label_selector, &container.labels)
 }
 
+/// Whether a sandbox's statistics are asked for.
+pub fn sandbox_stats_matches(filter: Option<&cri::PodSandboxStatsFilter>, sandbox: &Sandbox) -> bool {
+    let Some(cri::PodSandboxStatsFilter { id, label_selector }) = filter else { return true };
+    sandbox.id.as_str().starts_with(id) && selected(label_selector, &sandbox.labels)
+}
+
 /// CRI's word for a container's state.
 pub(super) fn to_cri(state: State) -> cri::ContainerState {
     match state {

@@ -161,6 +161,13 @@ pub struct ImageFacts {
     pub stop_signal: String,
 }
 
+impl ImageFacts {
+    /// What a container of it is told to be made from: the first digest, or its id.
+    pub(super) fn reference(&self) -> String {
+        self.repo_digests.first().map_or_else(|| self.id.to_string(), Clone::clone)
+    }
+}
+
 /// Reads an inspect; old engines list `<none>` for no name.
 pub fn facts(inspect: &ImageInspect) -> ImageFacts {
     let named = |names: &[String]| names.iter().filter(|name| !name.contains("<none>")).cloned().collect();

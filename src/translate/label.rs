@@ -28,10 +28,12 @@ pub(super) const FINGERPRINT: &str = "io.dockershim.fingerprint";
 pub(super) const CREATED: &str = "io.dockershim.created";
 /// The runtime handler that RunPodSandbox named.
 pub(super) const HANDLER: &str = "io.dockershim.handler";
-/// What the pod's resolv.conf is to hold; empty to leave it to the Engine.
+/// What the pod's resolv.conf is to hold, as JSON text; `null` for what the node's holds.
 pub(super) const RESOLV_CONF: &str = "io.dockershim.resolv-conf";
 /// The image as the request named it (`super::container::ImageRecord`).
 pub(super) const IMAGE: &str = "io.dockershim.image-spec";
+/// On a container that only looks into an image.
+pub const PROBE: &str = "io.dockershim.look";
 /// What Docker's API can't say of the container's cgroup: file name to value, as JSON.
 pub(super) const WISHES: &str = "io.dockershim.cgroup";
 

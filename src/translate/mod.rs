@@ -4,10 +4,13 @@
 //! to know of the node comes in as an argument. Incoming CRI structs are taken apart without `..`, so that a new field
 //! fails the build until someone decides what it means.
 
+pub mod account;
 pub mod auth;
 pub mod container;
 pub mod device;
 pub mod dns;
+pub mod etc;
+pub mod event;
 pub mod filter;
 pub mod image;
 pub mod label;
@@ -21,4 +24,6 @@ pub mod sandbox;
 pub mod security;
 pub mod signal;
 pub mod state;
+pub mod stats;
+pub mod sysctl;
 pub mod time;

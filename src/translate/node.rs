@@ -54,6 +54,8 @@ pub struct Node {
     pub selinux: bool,
     /// The engine applies seccomp profiles.
     pub seccomp: bool,
+    /// The engine looks for CDI devices.
+    pub cdi: bool,
     /// Names of the engine's runtimes.
     pub runtimes: Vec<String>,
     /// Spool of container logs.
@@ -164,6 +166,7 @@ pub(super) mod tests {
             apparmor: true,
             selinux: false,
             seccomp: true,
+            cdi: true,
             runtimes: vec!["runc".to_owned(), "crun".to_owned()],
             log: LogOptions { max_size_bytes: 16 << 20, max_files: 4 },
         }

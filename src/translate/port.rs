@@ -1,12 +1,14 @@
 //! Host ports of a pod: for Docker's own network as bindings of the pause container, for CNI as plugin arguments. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::PortBinding;
 
 use crate::cni;
 use crate::cri;
+use crate::engine::model;
 use crate::error::{Error, Result};
+use crate::index::model::HostPort;
 
 /// One host port, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,34 @@ fn published(mappings: &[cri::PortMapping]) -> Result<Vec<Published>> {
     });
     let all: Vec<Published> = checked.collect::<Result<_>>()?;
     Ok(all.into_iter().filter(|mapping| mapping.host_port > 0).collect())
+}
+
+/// The ports of the node that a pod asks for, each of them once.
+pub fn host_ports(mappings: &[cri::PortMapping]) -> Result<Vec<HostPort>> {
+    let mut ports: Vec<HostPort> = Vec::new();
+    for Published { protocol, container_port: _, host_port, host_ip } in published(mappings)? {
+        let port = HostPort { protocol: protocol.to_owned(), ip: host_ip, port: host_port };
+        if ports.iter().any(|earlier| earlier.overlaps(&port)) {
+            return Err(Error::invalid("config.port_mappings", format!("the host port {port} is asked for twice")));
+        }
+        ports.push(port);
+    }
+    Ok(ports)
+}
+
+/// The ports of the node that an inspect tells of.
+pub(super) fn told(bindings: &BTreeMap<String, Option<Vec<model::PortBinding>>>) -> Vec<HostPort> {
+    let mut told = Vec::new();
+    for (key, of_port) in bindings {
+        let protocol = key.split_once('/').map_or("tcp", |(_, protocol)| protocol);
+        for model::PortBinding { host_ip, host_port } in of_port.iter().flatten() {
+            // one that the Engine chose is nobody's wish
+            if let Some(port) = host_port.parse().ok().filter(|port| *port > 0) {
+                told.push(HostPort { protocol: protocol.to_owned(), ip: host_ip.clone(), port });
+            }
+        }
+    }
+    told
 }
 
 fn number(at: &str, port: i32) -> Result<u16> {
@@ -84,6 +114,28 @@ mod tests {
         let of_80 = bindings["80/tcp"].as_ref().unwrap();
         assert_eq!(of_80.iter().map(|b| b.host_port.as_deref().unwrap()).collect::<Vec<_>>(), ["8080", "8081"]);
         assert_eq!(cni_mappings(&[mapping(2, 80, 1, "")]).unwrap()[0].protocol, "sctp");
+    }
+
+    #[test]
+    fn a_port_is_asked_for_once() {
+        let ok = [mapping(0, 80, 8080, ""), mapping(1, 80, 8080, ""), mapping(0, 80, 8081, "")];
+        assert_eq!(host_ports(&ok).unwrap().len(), 3);
+        let apart = [mapping(0, 80, 8080, "127.0.0.1"), mapping(0, 80, 8080, "::1"), mapping(0, 81, 8080, "127.0.0.2")];
+        assert_eq!(host_ports(&apart).unwrap().len(), 3);
+        let twice = [mapping(0, 80, 0, ""), mapping(0, 80, 8080, "127.0.0.1"), mapping(0, 81, 8080, "")];
+        let error = host_ports(&twice).unwrap_err().to_string();
+        assert_eq!(error, "config.port_mappings: the host port 8080/tcp is asked for twice");
+    }
+
+    #[test]
+    fn what_the_engine_publishes_is_told() {
+        let binding = |ip: &str, port: &str| model::PortBinding { host_ip: ip.into(), host_port: port.into() };
+        let bindings = BTreeMap::from([
+            ("53/udp".to_owned(), Some(vec![binding("127.0.0.1", "53"), binding("", "")])),
+            ("80/tcp".to_owned(), None),
+        ]);
+        let port = HostPort { protocol: "udp".into(), ip: "127.0.0.1".into(), port: 53 };
+        assert_eq!(told(&bindings), [port]);
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 
 /// Docker's own lower bound of a memory limit.
 const MIN_MEMORY_BYTES: i64 = 6 << 20;
+/// The kernel's bounds of a period of cpu time, and its lower one of a quota, microseconds.
+const PERIOD_US: std::ops::RangeInclusive<i64> = 1_000..=1_000_000;
+const MIN_QUOTA_US: i64 = 1_000;
 const SWAP_MAX: &str = "memory.swap.max";
 const OOM_GROUP: &str = "memory.oom.group";
 
@@ -60,11 +63,23 @@ pub fn limits(at: &str, resources: &cri::LinuxContainerResources, node: &Node) -
     if !(-1000..=1000).contains(oom_score_adj) {
         return Err(Error::invalid(field("oom_score_adj"), format!("{oom_score_adj} is not within -1000 and 1000")));
     }
+    if *cpu_period != 0 && !PERIOD_US.contains(cpu_period) {
+        let (least, most) = (PERIOD_US.start(), PERIOD_US.end());
+        return Err(Error::invalid(field("cpu_period"), format!("{cpu_period} is not within {least} and {most}")));
+    }
+    if !matches!(cpu_quota, -1..=0) {
+        at_least("cpu_quota", *cpu_quota, MIN_QUOTA_US)?;
+    }
+    for (name, set) in [("cpuset_cpus", cpuset_cpus), ("cpuset_mems", cpuset_mems)] {
+        if !set.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-')) {
+            return Err(Error::invalid(field(name), format!("{set:?} is not a list such as 0-3,7")));
+        }
+    }
     let mut wishes = wishes(&field("unified"), unified, node)?;
     hugepages(&field("hugepage_limits"), hugepage_limits, &mut wishes)?;
     Ok(Limits {
-        cpu_period: at_least("cpu_period", *cpu_period, 0)?,
-        cpu_quota: at_least("cpu_quota", *cpu_quota, -1)?,
+        cpu_period: *cpu_period,
+        cpu_quota: *cpu_quota,
         cpu_shares: at_least("cpu_shares", *cpu_shares, 0)?,
         memory,
         memory_swap: memory_swap(
@@ -91,9 +106,11 @@ fn memory_swap(at: &str, memory: i64, asked: i64, wishes: &mut BTreeMap<String, 
     match wishes.remove(SWAP_MAX).as_deref() {
         Some("max") => Ok(-1),
         Some(swap) => {
-            let swap: i64 =
-                swap.parse().map_err(|_| Error::invalid(at, format!("{SWAP_MAX} {swap:?} is not a number")))?;
-            memory.checked_add(swap).ok_or_else(|| Error::invalid(at, format!("{SWAP_MAX} {swap} is too large")))
+            let swap: u64 = swap
+                .parse()
+                .map_err(|_| Error::invalid(at, format!("{SWAP_MAX} {swap:?} is not a number of bytes")))?;
+            let sum = i64::try_from(swap).ok().and_then(|swap| memory.checked_add(swap));
+            sum.ok_or_else(|| Error::invalid(at, format!("{SWAP_MAX} {swap} is too large")))
         }
         None if asked == 0 => Ok(memory),
         None if asked == -1 || asked >= memory => Ok(asked),
@@ -124,8 +141,9 @@ fn wishes(at: &str, unified: &BTreeMap<String, String>, node: &Node) -> Result<B
 /// One limit per page size. The kubelet sends a zero for each size that the pod doesn't use.
 fn hugepages(at: &str, limits: &[cri::HugepageLimit], wishes: &mut BTreeMap<String, String>) -> Result<()> {
     for (index, cri::HugepageLimit { page_size, limit }) in limits.iter().enumerate() {
-        let number = page_size.trim_end_matches(['K', 'M', 'G', 'B']);
-        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) || !page_size.ends_with('B') {
+        let number = page_size.strip_suffix('B').unwrap_or_default().trim_end_matches(['K', 'M', 'G']);
+        let is_size = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_size || page_size.len() > number.len() + 2 {
             return Err(Error::invalid(
                 format!("{at}[{index}].page_size"),
                 format!("{page_size:?} is not a size such as 2MB"),
@@ -165,28 +183,26 @@ impl Limits {
         }
     }
 
-    /// What ContainerStatus tells after an update on top of `known`, with all the wishes that hold now.
-    pub fn updated(
-        &self,
-        known: &cri::LinuxContainerResources,
-        wishes: &BTreeMap<String, String>,
-    ) -> cri::LinuxContainerResources {
-        let number = |new: i64, old: i64| if new == 0 { old } else { new };
-        let text = |new: &str, old: &str| if new.is_empty() { old.to_owned() } else { new.to_owned() };
-        let (hugepage_limits, unified) = wishes_told(wishes);
-        cri::LinuxContainerResources {
-            cpu_period: number(self.cpu_period, known.cpu_period),
-            cpu_quota: number(self.cpu_quota, known.cpu_quota),
-            cpu_shares: number(self.cpu_shares, known.cpu_shares),
-            memory_limit_in_bytes: number(self.memory, known.memory_limit_in_bytes),
-            oom_score_adj: number(self.oom_score_adj, known.oom_score_adj),
-            cpuset_cpus: text(&self.cpuset_cpus, &known.cpuset_cpus),
-            cpuset_mems: text(&self.cpuset_mems, &known.cpuset_mems),
-            hugepage_limits,
-            unified,
-            memory_swap_limit_in_bytes: number(self.memory_swap, known.memory_swap_limit_in_bytes),
+    /// All wishes after an update on top of `known` ones. A memory limit takes the swap along into Docker's own field: an older
+    /// wish for it would only undo that.
+    pub fn wishes_on_top_of(&self, known: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut all = known.clone();
+        if self.memory != 0 {
+            all.remove(SWAP_MAX);
         }
+        all.extend(self.wishes.clone());
+        all
     }
+}
+
+/// The field that a wish came from; `at` is the resources' path in the request.
+pub fn field_of_wish(at: &str, file: &str) -> String {
+    if file.starts_with("hugetlb.") { format!("{at}.hugepage_limits") } else { format!("{at}.unified[{file:?}]") }
+}
+
+/// Tells wishes as they were read back from the cgroup.
+pub fn tell_wishes(resources: &mut cri::LinuxContainerResources, wishes: &BTreeMap<String, String>) {
+    (resources.hugepage_limits, resources.unified) = wishes_told(wishes);
 }
 
 /// What ContainerStatus tells of the limits that an inspect shows, and of the wishes beside them.
@@ -212,7 +228,8 @@ fn wishes_told(wishes: &BTreeMap<String, String>) -> (Vec<cri::HugepageLimit>, B
         wishes.clone().into_iter().partition(|(file, _)| file.starts_with("hugetlb."));
     let page = |(file, limit): (String, String)| {
         let page_size = file.strip_prefix("hugetlb.")?.split('.').next()?.to_owned();
-        Some(cri::HugepageLimit { page_size, limit: limit.parse().ok()? })
+        let limit = if limit == "max" { u64::MAX } else { limit.parse().ok()? };
+        Some(cri::HugepageLimit { page_size, limit })
     };
     (huge.into_iter().filter_map(page).collect(), unified)
 }
@@ -258,7 +275,7 @@ mod tests {
 
     #[test]
     fn swap_of_the_unified_hierarchy_is_added_to_the_memory() {
-        for (swap, wanted) in [("max", -1), ("1048576", 65 * MIB)] {
+        for (swap, wanted) in [("max", -1), ("0", 64 * MIB), ("1048576", 65 * MIB)] {
             let resources = cri::LinuxContainerResources {
                 memory_limit_in_bytes: 64 * MIB,
                 unified: unified(&[("memory.swap.max", swap)]),
@@ -273,7 +290,28 @@ mod tests {
         let base = cri::LinuxContainerResources::default;
         let cases = [
             ("cpu_period", cri::LinuxContainerResources { cpu_period: -1, ..base() }),
+            ("cpu_period", cri::LinuxContainerResources { cpu_period: 999, ..base() }),
+            ("cpu_period", cri::LinuxContainerResources { cpu_period: i64::MAX, ..base() }),
             ("cpu_quota", cri::LinuxContainerResources { cpu_quota: -2, ..base() }),
+            ("cpu_quota", cri::LinuxContainerResources { cpu_quota: 999, ..base() }),
+            ("cpuset_cpus", cri::LinuxContainerResources { cpuset_cpus: "0 1".into(), ..base() }),
+            ("cpuset_mems", cri::LinuxContainerResources { cpuset_mems: "/".into(), ..base() }),
+            (
+                "memory_swap_limit_in_bytes",
+                cri::LinuxContainerResources {
+                    memory_limit_in_bytes: 64 * MIB,
+                    unified: unified(&[("memory.swap.max", "-5")]),
+                    ..base()
+                },
+            ),
+            (
+                "memory_swap_limit_in_bytes",
+                cri::LinuxContainerResources {
+                    memory_limit_in_bytes: i64::MAX,
+                    unified: unified(&[("memory.swap.max", "1")]),
+                    ..base()
+                },
+            ),
             ("cpu_shares", cri::LinuxContainerResources { cpu_shares: i64::MIN, ..base() }),
             ("memory_limit_in_bytes", cri::LinuxContainerResources { memory_limit_in_bytes: 5 * MIB, ..base() }),
             ("memory_limit_in_bytes", cri::LinuxContainerResources { memory_limit_in_bytes: -1, ..base() }),
@@ -283,6 +321,13 @@ mod tests {
             (
                 "unified[\"cgroup.procs\"]",
                 cri::LinuxContainerResources { unified: unified(&[("cgroup.procs", "1")]), ..base() },
+            ),
+            (
+                "hugepage_limits[0].page_size",
+                cri::LinuxContainerResources {
+                    hugepage_limits: vec![cri::HugepageLimit { page_size: "2KMB".into(), limit: 1 }],
+                    ..base()
+                },
             ),
             (
                 "hugepage_limits[0].page_size",
@@ -300,13 +345,28 @@ mod tests {
 
     #[test]
     fn an_update_leaves_alone_what_it_does_not_name() {
-        let known =
-            cri::LinuxContainerResources { cpu_shares: 2, memory_limit_in_bytes: 64 * MIB, ..Default::default() };
         let change = cri::LinuxContainerResources { cpu_shares: 512, ..Default::default() };
-        let limits = of(&change).unwrap();
-        assert_eq!(limits.update_body().memory, None);
-        let told = limits.updated(&known, &BTreeMap::new());
-        assert_eq!((told.cpu_shares, told.memory_limit_in_bytes), (512, 64 * MIB));
+        let body = of(&change).unwrap().update_body();
+        assert_eq!((body.cpu_shares, body.memory, body.memory_swap, body.cpuset_cpus), (Some(512), None, None, None));
+    }
+
+    #[test]
+    fn a_memory_limit_takes_an_older_wish_for_swap_along() {
+        let known = unified(&[("memory.oom.group", "1"), ("memory.swap.max", "0")]);
+        let memory = cri::LinuxContainerResources { memory_limit_in_bytes: 64 * MIB, ..Default::default() };
+        assert_eq!(of(&memory).unwrap().wishes_on_top_of(&known), unified(&[("memory.oom.group", "1")]));
+        let swap = cri::LinuxContainerResources { unified: unified(&[("memory.swap.max", "7")]), ..Default::default() };
+        let both = unified(&[("memory.oom.group", "1"), ("memory.swap.max", "7")]);
+        assert_eq!(of(&swap).unwrap().wishes_on_top_of(&known), both);
+    }
+
+    #[test]
+    fn wishes_are_told_as_the_fields_they_came_from() {
+        let mut told = cri::LinuxContainerResources::default();
+        tell_wishes(&mut told, &unified(&[("hugetlb.2MB.max", "max"), ("memory.high", "4096")]));
+        assert_eq!((told.hugepage_limits[0].limit, told.unified), (u64::MAX, unified(&[("memory.high", "4096")])));
+        assert_eq!(field_of_wish("linux", "memory.high"), "linux.unified[\"memory.high\"]");
+        assert_eq!(field_of_wish("linux", "hugetlb.2MB.max"), "linux.hugepage_limits");
     }
 
     proptest! {

@@ -39,19 +39,6 @@ pub(super) fn groups(at: &str, groups: &[i64]) -> Result<Vec<String>> {
     groups.iter().enumerate().map(|(index, group)| id(&format!("{at}.supplemental_groups[{index}]"), *group)).collect()
 }
 
-/// The strict policy leaves the image's groups out. Docker does so when it is given user and group by number, and only then.
-pub(super) fn groups_policy(at: &str, policy: i32, docker_user: Option<&str>) -> Result<()> {
-    let at = format!("{at}.supplemental_groups_policy");
-    match cri::SupplementalGroupsPolicy::try_from(policy) {
-        Ok(cri::SupplementalGroupsPolicy::Merge) => Ok(()),
-        Ok(cri::SupplementalGroupsPolicy::Strict) if docker_user.is_some_and(|user| user.contains(':')) => Ok(()),
-        Ok(cri::SupplementalGroupsPolicy::Strict) => {
-            Err(Error::Unimplemented(format!("{at}: Strict can only be kept with run_as_user and run_as_group")))
-        }
-        Err(_) => Err(Error::invalid(at, format!("{policy} is unknown"))),
-    }
-}
-
 fn id(at: &str, id: i64) -> Result<String> {
     if (0..=MAX_ID).contains(&id) {
         return Ok(id.to_string());
@@ -120,6 +107,35 @@ pub(super) fn seccomp(at: &str, asked: &Seccomp<'_>, node: &Node) -> Result<Opti
     }
 }
 
+/// The AppArmor profile that a container is to run under by name; None for the default or none. Some clients write `localhost/`
+/// before the name in either field.
+pub fn apparmor_name<'a>(profile: Option<&'a cri::SecurityProfile>, deprecated: &'a str) -> Option<&'a str> {
+    let bare = |text: &'a str| text.strip_prefix("localhost/");
+    match profile {
+        Some(profile) if profile.profile_type() == ProfileType::Localhost => {
+            Some(bare(&profile.localhost_ref).unwrap_or(&profile.localhost_ref))
+        }
+        Some(_) => None,
+        None => bare(deprecated),
+    }
+}
+
+/// Whether the kernel's list of profiles (`name (mode)`, one a line) has one.
+pub fn is_loaded(profiles: &str, name: &str) -> bool {
+    profiles.lines().any(|line| line.rsplit_once(" (").is_some_and(|(known, _mode)| known == name))
+}
+
+/// A seccomp profile as it is sent to the Engine: JSON with an action for what no rule names. What the rules say is the
+/// Engine's to judge.
+pub fn seccomp_profile(content: &str) -> std::result::Result<String, String> {
+    let profile: serde_json::Value = serde_json::from_str(content).map_err(|error| format!("is not JSON: {error}"))?;
+    match profile.get("defaultAction").and_then(serde_json::Value::as_str) {
+        Some(action) if action.starts_with("SCMP_ACT_") => Ok(profile.to_string()),
+        Some(action) => Err(format!("is no seccomp profile: its defaultAction is {action:?}")),
+        None => Err("is no seccomp profile: it has no defaultAction".to_owned()),
+    }
+}
+
 /// Docker's `apparmor=…`; None leaves `docker-default`. The profile wins over the deprecated text.
 pub(super) fn apparmor(
     at: &str,
@@ -131,10 +147,10 @@ pub(super) fn apparmor(
     let kind = profile_type(&format!("{at}.apparmor"), profile)?;
     let (kind, name) = match (kind, deprecated) {
         _ if privileged => (ProfileType::Unconfined, ""),
-        (Some(kind), _) => (kind, profile.map_or("", |profile| profile.localhost_ref.as_str())),
+        (Some(kind), _) => (kind, apparmor_name(profile, deprecated).unwrap_or_default()),
         (None, "" | "runtime/default") => (ProfileType::RuntimeDefault, ""),
         (None, "unconfined") => (ProfileType::Unconfined, ""),
-        (None, other) => match other.strip_prefix("localhost/") {
+        (None, other) => match apparmor_name(None, other) {
             Some(name) => (ProfileType::Localhost, name),
             None => {
                 return Err(Error::invalid(format!("{at}.apparmor_profile"), format!("{other:?} is not a profile")));
@@ -207,12 +223,12 @@ mod tests {
     }
 
     #[test]
-    fn strict_groups_need_user_and_group_by_number() {
-        let strict = cri::SupplementalGroupsPolicy::Strict.into();
-        assert!(groups_policy("ctx", strict, Some("1:1")).is_ok());
-        assert!(groups_policy("ctx", strict, Some("1")).is_err());
-        assert!(groups_policy("ctx", 0, None).is_ok());
-        assert!(groups("ctx", &[7, -1]).unwrap_err().to_string().starts_with("ctx.supplemental_groups[1]"));
+    fn groups_are_numbers_that_docker_takes() {
+        assert_eq!(groups("ctx", &[7, MAX_ID]).unwrap(), ["7", "2147483647"]);
+        for bad in [-1, 1 << 31] {
+            let error = groups("ctx", &[7, bad]).unwrap_err().to_string();
+            assert!(error.starts_with("ctx.supplemental_groups[1]: "), "{error}");
+        }
     }
 
     #[test]
@@ -244,11 +260,34 @@ mod tests {
         };
         assert_eq!(of(Some(&mine), "localhost/other", false).unwrap().as_deref(), Some("apparmor=mine"));
         assert_eq!(of(None, "localhost/other", false).unwrap().as_deref(), Some("apparmor=other"));
+        let prefixed = profile(ProfileType::Localhost, "localhost/mine");
+        assert_eq!(of(Some(&prefixed), "", false).unwrap().as_deref(), Some("apparmor=mine"));
         assert_eq!(of(Some(&mine), "", true).unwrap().as_deref(), Some("apparmor=unconfined"));
         assert_eq!(of(None, "", false).unwrap(), None);
         let without = Node { apparmor: false, ..node() };
         assert!(apparmor("ctx", Some(&mine), "", false, &without).unwrap_err().to_string().contains("\"mine\""));
         assert_eq!(apparmor("ctx", None, "unconfined", false, &without).unwrap(), None);
+    }
+
+    #[test]
+    fn a_profile_is_loaded_when_the_kernel_lists_it() {
+        let list = "docker-default (enforce)\n/usr/bin/man (enforce)\nodd (name) (complain)\n";
+        for (name, loaded) in
+            [("docker-default", true), ("odd (name)", true), ("odd", false), ("docker", false), ("", false)]
+        {
+            assert_eq!(is_loaded(list, name), loaded, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_a_seccomp_profile_is_one() {
+        assert_eq!(
+            seccomp_profile("{ \"defaultAction\": \"SCMP_ACT_ALLOW\" }").unwrap(),
+            r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#
+        );
+        for bad in ["", "no json", "[]", "{}", r#"{"defaultAction": 5}"#, r#"{"defaultAction": "ALLOW"}"#] {
+            assert!(seccomp_profile(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

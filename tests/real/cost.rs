@@ -49,6 +49,9 @@ async fn writes_make_few_engine_calls_and_reads_none(case: Case) {
     let mut cheapest = Cheapest::default();
     // brings the pause image in
     let first = case.run_pod("first").await;
+    let (_, made) = calls(&case, case.create(&first, &with_group("grouped"))).await;
+    // the look into the image: create, two files, remove
+    cheapest.note("CreateContainer with a group, image unknown", 5, made);
     for round in 0..4 {
         // off the beat of what the daemon does by itself every few seconds
         tokio::time::sleep(Duration::from_millis(round * 700)).await;
@@ -57,6 +60,9 @@ async fn writes_make_few_engine_calls_and_reads_none(case: Case) {
         cheapest.note("RunPodSandbox", 4, made);
         let (id, made) = calls(&case, case.create(&pod, &sleeper("main"))).await;
         cheapest.note("CreateContainer", 1, made);
+        let (grouped, made) = calls(&case, case.create(&pod, &with_group("grouped"))).await;
+        cheapest.note("CreateContainer with a group, image known", 1, made);
+        case.cri.remove(&grouped).await.unwrap();
         let (started, made) = calls(&case, case.cri.start(&id)).await;
         started.unwrap();
         cheapest.note("StartContainer", 2, made);
@@ -88,6 +94,15 @@ async fn writes_make_few_engine_calls_and_reads_none(case: Case) {
     cheapest.check();
 }
 
+/// A container whose image's users must be known.
+fn with_group(name: &str) -> cri::ContainerConfig {
+    let mut config = sleeper(name);
+    let id = Some(cri::Int64Value { value: 1000 });
+    config.linux.as_mut().unwrap().security_context =
+        Some(cri::LinuxContainerSecurityContext { run_as_user: id, run_as_group: id, ..Default::default() });
+    config
+}
+
 /// What an idle kubelet asks, several times.
 async fn reads(case: &Case, pod: &str, container: &str) {
     for _ in 0..20 {
@@ -101,6 +116,8 @@ async fn reads(case: &Case, pod: &str, container: &str) {
         case.cri.image(crate::support::images::BUSYBOX).await.unwrap();
         case.cri.runtime().version(cri::VersionRequest::default()).await.unwrap();
         case.cri.runtime().list_container_stats(cri::ListContainerStatsRequest::default()).await.unwrap();
+        case.cri.runtime().list_pod_sandbox_stats(cri::ListPodSandboxStatsRequest::default()).await.unwrap();
+        case.cri.runtime().list_pod_sandbox_metrics(cri::ListPodSandboxMetricsRequest::default()).await.unwrap();
         case.cri.images().image_fs_info(cri::ImageFsInfoRequest {}).await.unwrap();
     }
 }

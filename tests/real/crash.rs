@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         an_engine_that_is_not_there_at_the_start_is_waited_for,
         an_engine_that_stops_is_told_and_its_containers_have_ended,
     ];
-    all.extend(trials![Stage::Own(Options { live_restore: true });
+    all.extend(trials![Stage::Own(Options { live_restore: true, ..Options::default() });
         pods_outlive_an_engine_that_restores_them,
         a_killed_engine_comes_back_unnoticed_by_pods,
     ]);

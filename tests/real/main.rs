@@ -12,15 +12,21 @@
 //! - `logs`       CRI log files: format, partial lines, reopening
 //! - `log_places` where logs can't be written, links, other log drivers, removal
 //! - `pump`       logs under SIGKILL, rotation and bursts: every line once
+//! - `shipper`    rsyslog reads a log across rotations
 //! - `exec`       ExecSync: output, exit codes, timeout, limits
 //! - `streams`    exec, attach and port-forward over SPDY and WebSocket, by the clients in `stream_client`
 //! - `resources`  limits, updates, statistics, what the kubelet sends on cgroup v2, oom_score_adj
+//! - `stats`      statistics and metrics of known work, against the kernel's own word
+//! - `defaults`   an engine whose daemon.json has other defaults for everything
 //! - `security`   what a security context asks for, held against the container
 //! - `images`     pull, status, list, removal, the pinned pause image
 //! - `network`    bridge, host network, ports, DNS, sysctls, namespaces
+//! - `bare`     CNI pods whose network namespace the Engine leaves alone: files of /etc, restarts, many at once
+//! - `cni`        networks by Debian's plugins: traffic, DEL whatever is gone, failures that leave nothing
 //! - `refusals`   bad input by field, what the transport refuses, and that nothing is left behind
 //! - `crash`      SIGKILL at any time, engines that go and come, a second dockershim
 //! - `cost`       engine calls per RPC
+//! - `events`     GetContainerEvents under many ends, what a restart of ours keeps of a pod, lists in batches
 //! - `check`      `dockershim check --run-pod`
 #![expect(
     clippy::unwrap_used,
@@ -28,10 +34,14 @@
     reason = "what a test can't go on without fails it; a suite speaks to who runs it"
 )]
 
+mod bare;
 mod check;
+mod cni;
 mod container;
 mod cost;
 mod crash;
+mod defaults;
+mod events;
 mod exec;
 mod images;
 mod lab;
@@ -43,6 +53,8 @@ mod pump;
 mod refusals;
 mod resources;
 mod security;
+mod shipper;
+mod stats;
 mod stop;
 mod stream_client;
 mod streams;
@@ -67,15 +79,21 @@ fn main() -> ExitCode {
         logs::trials(),
         log_places::trials(),
         pump::trials(),
+        shipper::trials(),
         exec::trials(),
         streams::trials(),
         resources::trials(),
+        stats::trials(),
         security::trials(),
+        defaults::trials(),
         images::trials(),
         network::trials(),
+        bare::trials(),
+        cni::trials(),
         refusals::trials(),
         crash::trials(),
         cost::trials(),
+        events::trials(),
         check::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, parts.into_iter().flatten().collect());

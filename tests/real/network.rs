@@ -16,7 +16,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         containers_of_a_pod_share_its_address_and_loopback,
         pods_reach_each_other,
         a_host_port_leads_into_the_pod,
+        host_ports_of_every_protocol_are_published,
+        a_host_port_is_held_by_one_pod,
         resolv_conf_is_what_the_pod_asked_for,
+        hostname_and_hosts_name_the_pod,
         sysctls_hold_in_the_pod,
         a_host_network_pod_is_on_the_host,
         a_host_pid_container_sees_the_host,
@@ -104,18 +107,90 @@ async fn a_host_port_leads_into_the_pod(case: Case) {
     eventually("the port answers", Duration::from_secs(10), answer).await;
 }
 
+/// A host port, at an address where nothing of this machine listens.
+fn host_port(protocol: cri::Protocol, container_port: i32, host_port: i32) -> cri::PortMapping {
+    cri::PortMapping { protocol: protocol.into(), container_port, host_port, host_ip: "127.0.0.77".to_owned() }
+}
+
+async fn host_ports_of_every_protocol_are_published(case: Case) {
+    let mut config = case.pod("protocols");
+    config.port_mappings = vec![
+        host_port(cri::Protocol::Tcp, 53, 15_353),
+        host_port(cri::Protocol::Tcp, 53, 15_354),
+        host_port(cri::Protocol::Udp, 53, 15_353),
+    ];
+    let pod = case.run(config).await;
+    let inspect = case.lab.engine.docker.get(&format!("/containers/{}/json", pod.id));
+    let published = &inspect["NetworkSettings"]["Ports"];
+    let of = |key: &str| -> Vec<String> {
+        let one = |binding: &serde_json::Value| {
+            format!("{}:{}", binding["HostIp"].as_str().unwrap(), binding["HostPort"].as_str().unwrap())
+        };
+        let mut all: Vec<String> = published[key].as_array().unwrap().iter().map(one).collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(of("53/tcp"), ["127.0.0.77:15353", "127.0.0.77:15354"]);
+    assert_eq!(of("53/udp"), ["127.0.0.77:15353"]);
+}
+
+async fn a_host_port_is_held_by_one_pod(case: Case) {
+    let with = |name: &str, mapping: cri::PortMapping| cri::PodSandboxConfig {
+        port_mappings: vec![mapping],
+        ..case.pod(name)
+    };
+    let holder = case.run(with("holder", host_port(cri::Protocol::Tcp, 80, 15_380))).await;
+    let everywhere = cri::PortMapping { host_ip: String::new(), ..host_port(cri::Protocol::Tcp, 81, 15_380) };
+    let second = with("second", everywhere);
+    let refused = case.cri.run_pod(&second).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert_eq!(refused.message(), "host port 15380/tcp is held by pod real/holder");
+    let made = case.lab.engine.docker.containers().into_iter().filter(|(_, name)| name.contains(&case.uid)).count();
+    assert_eq!(made, 1, "nothing was created for it");
+    case.run(with("other-protocol", host_port(cri::Protocol::Udp, 80, 15_380))).await;
+    case.cri.stop_pod(&holder.id).await.unwrap();
+    case.run(second).await;
+}
+
+/// What the container of a new pod has.
+async fn resolv_conf(
+    case: &Case,
+    name: &str,
+    options: &cri::NamespaceOption,
+    dns_config: Option<&cri::DnsConfig>,
+) -> String {
+    let config = cri::PodSandboxConfig { dns_config: dns_config.cloned(), ..pod_in(case, name, options) };
+    let pod = case.run(config).await;
+    let id = case.start(&pod, &container_in(sleeper("main"), options)).await;
+    case.output(&id, "cat /etc/resolv.conf").await
+}
+
 async fn resolv_conf_is_what_the_pod_asked_for(case: Case) {
-    let mut config = case.pod("dns");
-    config.dns_config = Some(cri::DnsConfig {
-        servers: words(&["198.18.255.1", "198.18.255.2"]),
+    let asked = cri::DnsConfig {
+        servers: words(&["198.18.255.1", "198.18.255.2", "198.18.255.3", "fd00::1"]),
         searches: words(&["real.svc.cluster.local", "cluster.local"]),
         options: words(&["ndots:5"]),
-    });
-    let pod = case.run(config).await;
-    let id = case.start(&pod, &sleeper("main")).await;
-    let expected = "nameserver 198.18.255.1\nnameserver 198.18.255.2\n\
+    };
+    let expected = "nameserver 198.18.255.1\nnameserver 198.18.255.2\nnameserver 198.18.255.3\nnameserver fd00::1\n\
                     search real.svc.cluster.local cluster.local\noptions ndots:5\n";
-    assert_eq!(case.output(&id, "cat /etc/resolv.conf").await, expected);
+    let host = namespaces(cri::NamespaceMode::Node, cri::NamespaceMode::Pod);
+    let bridge = namespaces(cri::NamespaceMode::Pod, cri::NamespaceMode::Pod);
+    let empty = cri::DnsConfig::default();
+    assert_eq!(resolv_conf(&case, "bridge", &bridge, Some(&asked)).await, expected);
+    assert_eq!(resolv_conf(&case, "bridge-empty", &bridge, Some(&empty)).await, "");
+    assert_eq!(resolv_conf(&case, "host", &host, Some(&asked)).await, expected);
+    assert_eq!(resolv_conf(&case, "host-empty", &host, Some(&empty)).await, "");
+    let nodes = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    assert_eq!(resolv_conf(&case, "host-none", &host, None).await, nodes);
+}
+
+async fn hostname_and_hosts_name_the_pod(case: Case) {
+    let pod = case.run_pod("named").await;
+    let id = case.start(&pod, &sleeper("main")).await;
+    let ip = case.cri.pod_status(&pod.id).await.unwrap().network.unwrap().ip;
+    assert_eq!(case.output(&id, "hostname; cat /etc/hostname").await, "named\nnamed\n");
+    let hosts = case.output(&id, "cat /etc/hosts").await;
+    assert!(hosts.starts_with("127.0.0.1\tlocalhost\n") && hosts.contains(&format!("{ip}\tnamed\n")), "{hosts}");
 }
 
 async fn sysctls_hold_in_the_pod(case: Case) {
@@ -126,6 +201,10 @@ async fn sysctls_hold_in_the_pod(case: Case) {
     let id = case.start(&pod, &sleeper("main")).await;
     let files = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced";
     assert_eq!(case.output(&id, files).await, "80\n1\n");
+    let pod = case.run_pod("no-sysctls").await;
+    let id = case.start(&pod, &sleeper("main")).await;
+    let file = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start";
+    assert_eq!(case.output(&id, file).await, "0\n", "as Docker and containerd have it");
 }
 
 async fn a_host_network_pod_is_on_the_host(case: Case) {

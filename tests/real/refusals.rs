@@ -19,7 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         what_docker_cannot_do_is_refused_by_name,
         a_message_over_the_limit_creates_nothing,
         text_that_is_not_utf8_creates_nothing,
-        rpcs_of_later_issues_say_so_by_name,
+        a_checkpoint_is_refused_with_the_reason,
     ]
 }
 
@@ -68,6 +68,18 @@ const BAD_PODS: &[(&str, SpoilPod)] = &[
     ("config.port_mappings[0].protocol", |pod| {
         pod.port_mappings = vec![cri::PortMapping { protocol: 9, ..port(80, 8080) }];
     }),
+    ("config.port_mappings", |pod| {
+        pod.port_mappings =
+            vec![port(80, 8080), cri::PortMapping { host_ip: "127.0.0.1".to_owned(), ..port(81, 8080) }];
+    }),
+    ("config.linux.sysctls", |pod| sysctl(pod, "vm.swappiness", "1")),
+    ("config.linux.sysctls", |pod| sysctl(pod, "net.ipv4.ip_forward\nkernel.core_pattern", "1")),
+    ("config.linux.sysctls", |pod| sysctl(pod, "net.ipv4.ip_forward", "1+kernel.core_pattern=|/x")),
+    ("config.linux.sysctls", |pod| {
+        context(pod).namespace_options =
+            Some(cri::NamespaceOption { network: cri::NamespaceMode::Node.into(), ..Default::default() });
+        sysctl(pod, "net.ipv4.ip_forward", "1");
+    }),
     ("config.dns_config.servers[0]", |pod| pod.dns_config = Some(dns("1.2.3.4\nnameserver 6.6.6.6"))),
     ("config.dns_config.servers[0]", |pod| pod.dns_config = Some(dns(""))),
     ("config.labels", |pod| pod.labels.extend(texts(&[("io.kubernetes.docker.type", "container")]))),
@@ -89,10 +101,15 @@ const BAD_PODS: &[(&str, SpoilPod)] = &[
         });
     }),
     ("config.hostname", |pod| pod.hostname = "h".repeat(300)),
+    ("config.hostname", |pod| pod.hostname = "a\n1.2.3.4\tb".to_owned()),
 ];
 
 fn port(container_port: i32, host_port: i32) -> cri::PortMapping {
     cri::PortMapping { container_port, host_port, ..Default::default() }
+}
+
+fn sysctl(pod: &mut cri::PodSandboxConfig, key: &str, value: &str) {
+    pod.linux.as_mut().unwrap().sysctls = texts(&[(key, value)]);
 }
 
 fn dns(server: &str) -> cri::DnsConfig {
@@ -154,7 +171,13 @@ const BAD_CONTAINERS: &[(&str, SpoilContainer)] = &[
     ("config.mounts[0].recursive_read_only", |config| {
         config.mounts = vec![cri::Mount { recursive_read_only: true, ..mount("/tmp", "/mnt") }];
     }),
+    ("config.mounts[0].container_path", |config| config.mounts = vec![mount("/tmp", "/")]),
+    ("config.mounts[0].container_path", |config| config.mounts = vec![mount("/tmp", "..")]),
+    ("config.mounts[0].container_path", |config| config.mounts = vec![mount("/tmp", "/mnt/../..")]),
+    ("config.mounts[1].container_path", |config| config.mounts = vec![mount("/tmp", "/mnt"), mount("/tmp", "/mnt")]),
     ("config.devices[0].host_path", |config| config.devices = vec![cri::Device::default()]),
+    ("config.devices[0].host_path", |config| config.devices = vec![device("/dev/no-such-device")]),
+    ("config.devices[0].host_path", |config| config.devices = vec![device("/etc/passwd")]),
     ("config.labels", |config| config.labels.extend(texts(&[("io.kubernetes.sandbox.id", "elsewhere")]))),
     ("config.stop_signal", |config| config.stop_signal = 4711),
     ("config.linux.resources.memory_limit_in_bytes", |config| resources(config).memory_limit_in_bytes = -5),
@@ -168,6 +191,27 @@ const BAD_CONTAINERS: &[(&str, SpoilContainer)] = &[
     }),
     ("config.linux.resources.unified", |config| {
         resources(config).unified = texts(&[("../cgroup.procs", "1")]);
+    }),
+    ("config.linux.resources.cpu_period", |config| resources(config).cpu_period = 5),
+    ("config.linux.resources.cpu_quota", |config| resources(config).cpu_quota = 5),
+    ("config.linux.resources.cpuset_cpus", |config| resources(config).cpuset_cpus = "zero".to_owned()),
+    ("config.linux.resources.unified", |config| {
+        resources(config).unified = texts(&[("memory.no_such_file", "1")]);
+    }),
+    ("config.linux.resources.hugepage_limits", |config| {
+        resources(config).hugepage_limits = vec![cri::HugepageLimit { page_size: "3MB".to_owned(), limit: 3 << 20 }];
+    }),
+    ("config.linux.security_context.supplemental_groups[1]", |config| {
+        security(config).supplemental_groups = vec![1, 1 << 31];
+    }),
+    ("config.linux.security_context.supplemental_groups_policy", |config| {
+        security(config).supplemental_groups_policy = 7;
+    }),
+    ("config.linux.security_context.seccomp.localhost_ref", |config| {
+        security(config).seccomp = Some(cri::SecurityProfile {
+            profile_type: cri::security_profile::ProfileType::Localhost.into(),
+            localhost_ref: "/etc/passwd".to_owned(),
+        });
     }),
     ("config.linux.security_context.run_as_user", |config| {
         security(config).run_as_user = Some(cri::Int64Value { value: 1 << 40 });
@@ -190,6 +234,10 @@ const BAD_CONTAINERS: &[(&str, SpoilContainer)] = &[
             Some(cri::WindowsContainerConfig { security_context: Some(Default::default()), ..Default::default() });
     }),
 ];
+
+fn device(host_path: &str) -> cri::Device {
+    cri::Device { host_path: host_path.to_owned(), ..Default::default() }
+}
 
 fn env(key: &str, value: &[u8]) -> cri::KeyValue {
     cri::KeyValue { key: key.to_owned(), value: value.to_vec() }
@@ -319,9 +367,9 @@ async fn text_that_is_not_utf8_creates_nothing(case: Case) {
     case.run_pod("next").await;
 }
 
-async fn rpcs_of_later_issues_say_so_by_name(case: Case) {
+async fn a_checkpoint_is_refused_with_the_reason(case: Case) {
     let request = cri::CheckpointContainerRequest { container_id: "a".repeat(64), ..Default::default() };
     let refused = case.cri.runtime().checkpoint_container(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
-    assert!(refused.message().contains("CheckpointContainer"), "{}", refused.message());
+    assert!(refused.message().contains("can't be checkpointed"), "{}", refused.message());
 }

@@ -7,9 +7,10 @@ use dockershim::cri;
 use libtest_mimic::Trial;
 
 use crate::lab::{Case, Stage, eventually, sh, sleeper, texts, trials};
+use crate::support::engine::Options;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    trials![Stage::Shared;
+    let mut trials = trials![Stage::Shared;
         limits_reach_the_cgroup_and_the_status,
         an_update_reaches_the_cgroup_and_the_status,
         memory_can_be_raised_and_lowered,
@@ -17,11 +18,21 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_negative_oom_score_adj_works_on_every_machine,
         statistics_come_from_the_containers_cgroup,
         the_cgroup_parent_is_honoured,
-    ]
+    ];
+    trials.extend(trials![Stage::Own(Options::default());
+        an_oom_score_can_be_updated_and_is_known_after_a_restart,
+        limits_beside_docker_are_held_and_known_after_a_restart,
+    ]);
+    trials
 }
 
 /// The value of a container's cgroup file, by its v1 controller and name, or its v2 name.
 fn cgroup_file(case: &Case, id: &str, v1: (&str, &str), v2: &str) -> String {
+    let path = cgroup_path(case, id, v1, v2);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()
+}
+
+fn cgroup_path(case: &Case, id: &str, v1: (&str, &str), v2: &str) -> String {
     let pid = case.lab.engine.docker.get(&format!("/containers/{id}/json"))["State"]["Pid"].as_i64().unwrap();
     let places = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let (controller, name) = v1;
@@ -32,8 +43,7 @@ fn cgroup_file(case: &Case, id: &str, v1: (&str, &str), v2: &str) -> String {
         here.then(|| format!("/sys/fs/cgroup/{controller}{place}/{name}"))
     });
     let unified = || places.lines().find_map(|line| Some(format!("/sys/fs/cgroup{}/{v2}", line.strip_prefix("0::")?)));
-    let path = path.or_else(unified).unwrap();
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()
+    path.or_else(unified).unwrap()
 }
 
 fn memory_limit(case: &Case, id: &str) -> String {
@@ -168,4 +178,65 @@ async fn the_cgroup_parent_is_honoured(case: Case) {
             let _ = std::fs::remove_dir(tree.join(made));
         }
     }
+}
+
+async fn restart(case: &Case) {
+    case.lab.shim.kill();
+    case.lab.shim.start_again();
+    crate::lab::runtime_ready(&case.cri, true).await;
+}
+
+/// Of a container's own process: the first one of its namespace may be the pod's.
+fn oom_score(case: &Case, id: &str) -> String {
+    let pid = case.lab.engine.docker.get(&format!("/containers/{id}/json"))["State"]["Pid"].as_i64().unwrap();
+    std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim().to_owned()
+}
+
+async fn an_oom_score_can_be_updated_and_is_known_after_a_restart(case: Case) {
+    let id = limited(&case, cri::LinuxContainerResources { oom_score_adj: 300, ..Default::default() }).await;
+    assert_eq!(told(&case, &id).await.oom_score_adj, 300);
+    case.cri.update(&id, cri::LinuxContainerResources { oom_score_adj: 400, ..Default::default() }).await.unwrap();
+    assert_eq!(oom_score(&case, &id), "400");
+    assert_eq!(told(&case, &id).await.oom_score_adj, 400);
+    // an update of Docker's own fields leaves it
+    case.cri.update(&id, cri::LinuxContainerResources { cpu_shares: 300, ..Default::default() }).await.unwrap();
+    assert_eq!((told(&case, &id).await.oom_score_adj, told(&case, &id).await.cpu_shares), (400, 300));
+    restart(&case).await;
+    assert_eq!((told(&case, &id).await.oom_score_adj, told(&case, &id).await.cpu_shares), (400, 300));
+    assert_eq!(oom_score(&case, &id), "400");
+    let user = case.cri.status(&id).await.unwrap().user.unwrap().linux.unwrap();
+    assert_eq!((user.uid, user.gid), (0, 0));
+    let created = case.create(&case.run_pod("created").await, &sleeper("main")).await;
+    case.cri.update(&created, cri::LinuxContainerResources { oom_score_adj: 500, ..Default::default() }).await.unwrap();
+    restart(&case).await;
+    case.cri.start(&created).await.unwrap();
+    assert_eq!(oom_score(&case, &created), "500");
+}
+
+/// Where the hugetlb controller can limit (also in v1), it serves; without one there is nothing to hold.
+async fn limits_beside_docker_are_held_and_known_after_a_restart(case: Case) {
+    let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    if !unified && !std::path::Path::new("/sys/fs/cgroup/hugetlb/hugetlb.2MB.limit_in_bytes").exists() {
+        eprintln!("left out, this machine has no hugetlb controller: limits beside docker that drift");
+        return;
+    }
+    let huge = |mib: u64| cri::LinuxContainerResources {
+        hugepage_limits: vec![cri::HugepageLimit { page_size: "2MB".to_owned(), limit: mib << 20 }],
+        ..Default::default()
+    };
+    let id = limited(&case, huge(4)).await;
+    let held = || cgroup_file(&case, &id, ("hugetlb", "hugetlb.2MB.limit_in_bytes"), "hugetlb.2MB.max");
+    assert_eq!(held(), (4 << 20).to_string());
+    case.cri.update(&id, huge(6)).await.unwrap();
+    assert_eq!(held(), (6 << 20).to_string());
+    case.cri.update(&id, cri::LinuxContainerResources { cpu_shares: 300, ..Default::default() }).await.unwrap();
+    assert_eq!(held(), (6 << 20).to_string());
+    assert_eq!(told(&case, &id).await.hugepage_limits[0].limit, 6 << 20);
+    case.lab.shim.kill();
+    let drifted = cgroup_path(&case, &id, ("hugetlb", "hugetlb.2MB.limit_in_bytes"), "hugetlb.2MB.max");
+    std::fs::write(drifted, "2097152").unwrap();
+    case.lab.shim.start_again();
+    let again = || async { (held() == (6 << 20).to_string()).then_some(()) };
+    eventually("the limit holds again", Duration::from_secs(20), again).await;
+    assert_eq!(told(&case, &id).await.hugepage_limits[0].limit, 6 << 20);
 }

@@ -3,13 +3,19 @@
 use dockershim::cri;
 use libtest_mimic::Trial;
 
-use crate::lab::{Case, Stage, sh, trials, words};
+use crate::lab::{Case, Stage, sh, sleeper, trials, words};
+use crate::support::client::image_spec;
+use crate::support::images::{BUSYBOX, USER_GROUP, USER_NUMBER};
 
 pub(crate) fn trials() -> Vec<Trial> {
     trials![Stage::Shared;
         each_wish_holds_in_the_container,
         a_privileged_container_may_mount,
         a_pods_own_user_is_its_pause_programs,
+        both_policies_of_supplementary_groups_hold_and_are_told,
+        a_seccomp_profile_of_a_file_holds,
+        nothing_is_masked_when_nothing_is_to_be,
+        devices_and_directories_of_devices_are_there_as_asked,
     ]
 }
 
@@ -99,4 +105,116 @@ async fn a_pods_own_user_is_its_pause_programs(case: Case) {
     assert!(status.contains("Uid:\t65535\t") && status.contains("Gid:\t65534\t"), "{status}");
     let status = case.cri.pod_status(&pod.id).await.unwrap();
     assert_eq!(status.state(), cri::PodSandboxState::SandboxReady);
+}
+
+/// What the kernel tells of a container's first process: uid, gid, groups.
+fn identity(case: &Case, id: &str) -> (i64, i64, Vec<i64>) {
+    let pid = case.lab.engine.docker.get(&format!("/containers/{id}/json"))["State"]["Pid"].as_i64().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let numbers = |key: &str| -> Vec<i64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.split_whitespace().map(|number| number.parse().unwrap()).collect()
+    };
+    (numbers("Uid:")[0], numbers("Gid:")[0], numbers("Groups:"))
+}
+
+/// Image, user, group, policy; and whose process it must be. In the images user 1000 is in group 2000 too.
+type Policy = (&'static str, Option<i64>, Option<i64>, cri::SupplementalGroupsPolicy, (i64, i64, &'static [i64]));
+
+const MERGE: cri::SupplementalGroupsPolicy = cri::SupplementalGroupsPolicy::Merge;
+const STRICT: cri::SupplementalGroupsPolicy = cri::SupplementalGroupsPolicy::Strict;
+const POLICIES: &[Policy] = &[
+    (BUSYBOX, None, None, MERGE, (0, 0, &[7])),
+    (BUSYBOX, None, None, STRICT, (0, 0, &[7])),
+    (BUSYBOX, Some(1000), None, MERGE, (1000, 1000, &[7, 2000])),
+    (BUSYBOX, Some(1000), None, STRICT, (1000, 1000, &[7])),
+    (BUSYBOX, Some(1000), Some(3000), MERGE, (1000, 3000, &[7, 2000])),
+    (BUSYBOX, Some(1000), Some(3000), STRICT, (1000, 3000, &[7])),
+    (BUSYBOX, Some(4321), None, STRICT, (4321, 0, &[7])),
+    (USER_NUMBER, None, None, MERGE, (1000, 1000, &[7, 2000])),
+    (USER_NUMBER, None, None, STRICT, (1000, 1000, &[7])),
+    (USER_GROUP, None, None, MERGE, (1000, 3000, &[7, 2000])),
+    (USER_GROUP, None, None, STRICT, (1000, 3000, &[7])),
+];
+
+async fn both_policies_of_supplementary_groups_hold_and_are_told(case: Case) {
+    let answer = case.cri.runtime().status(cri::StatusRequest::default()).await.unwrap().into_inner();
+    assert!(answer.features.unwrap().supplemental_groups_policy);
+    let pod = case.run_pod("groups").await;
+    for (index, (image, user, group, policy, (uid, gid, groups))) in POLICIES.iter().enumerate() {
+        let mut config = sleeper(&format!("c{index}"));
+        config.image = Some(image_spec(image));
+        let id = |value: &i64| cri::Int64Value { value: *value };
+        config.linux.as_mut().unwrap().security_context = Some(cri::LinuxContainerSecurityContext {
+            run_as_user: user.as_ref().map(id),
+            run_as_group: group.as_ref().map(id),
+            supplemental_groups: vec![7],
+            supplemental_groups_policy: (*policy).into(),
+            ..Default::default()
+        });
+        let id = case.start(&pod, &config).await;
+        let (real_uid, real_gid, real_groups) = identity(&case, &id);
+        assert_eq!((real_uid, real_gid), (*uid, *gid), "{index}");
+        // an engine may count a process's own group among the others
+        let others: Vec<_> = real_groups.iter().copied().filter(|group| group != gid).collect();
+        assert_eq!(others, *groups, "{index}");
+        let told = case.cri.status(&id).await.unwrap().user.unwrap().linux.unwrap();
+        assert_eq!((told.uid, told.gid, told.supplemental_groups), (real_uid, real_gid, real_groups), "{index}");
+        case.cri.stop(&id, 2).await.unwrap();
+        let told = case.cri.status(&id).await.unwrap().user.unwrap().linux.unwrap();
+        assert_eq!(told.uid, *uid, "also when it has ended");
+    }
+    let left: Vec<_> =
+        case.lab.engine.docker.containers().into_iter().filter(|(_, name)| name.contains("look")).collect();
+    assert_eq!(left, [], "what looked into the images is gone");
+}
+
+async fn a_seccomp_profile_of_a_file_holds(case: Case) {
+    let path = case.dir.join("profile.json");
+    let rule = r#"{"names": ["chmod", "fchmodat", "fchmodat2"], "action": "SCMP_ACT_ERRNO"}"#;
+    std::fs::write(&path, format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#)).unwrap();
+    let pod = case.run_pod("seccomp").await;
+    let mut config = sh("main", "grep Seccomp: /proc/self/status; chmod 600 /tmp || echo refused");
+    config.linux.as_mut().unwrap().security_context = Some(cri::LinuxContainerSecurityContext {
+        seccomp: Some(cri::SecurityProfile {
+            profile_type: cri::security_profile::ProfileType::Localhost.into(),
+            localhost_ref: path.display().to_string(),
+        }),
+        ..Default::default()
+    });
+    let (_, lines) = case.run_to_end(&pod, &config).await;
+    let printed: Vec<_> = lines.iter().filter(|line| line.0 == "stdout").map(|line| line.2.as_str()).collect();
+    assert_eq!(printed, ["Seccomp:\t2", "refused"]);
+}
+
+async fn nothing_is_masked_when_nothing_is_to_be(case: Case) {
+    let pod = case.run_pod("unmasked").await;
+    let (_, lines) = case.run_to_end(&pod, &sh("main", "grep -c ' /proc/' /proc/self/mountinfo")).await;
+    assert_eq!(lines[0].2, "0");
+}
+
+async fn devices_and_directories_of_devices_are_there_as_asked(case: Case) {
+    let pod = case.run_pod("devices").await;
+    let device = |host_path: &str, container_path: &str, permissions: &str| cri::Device {
+        container_path: container_path.to_owned(),
+        host_path: host_path.to_owned(),
+        permissions: permissions.to_owned(),
+    };
+    let directory = case.dir.join("devices");
+    std::fs::create_dir_all(&directory).unwrap();
+    let node = std::fs::metadata("/dev/null").map(|null| std::os::unix::fs::MetadataExt::rdev(&null)).unwrap();
+    let kind = rustix::fs::FileType::CharacterDevice;
+    rustix::fs::mknodat(rustix::fs::CWD, directory.join("inner"), kind, rustix::fs::Mode::from_raw_mode(0o666), node)
+        .unwrap();
+    let link = case.dir.join("link");
+    std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+    let script = "test -c /dev/mine && test -c /dev/set/inner && head -c 1 /dev/linked | wc -c";
+    let mut config = sh("main", script);
+    config.devices = vec![
+        device("/dev/null", "/dev/mine", "rw"),
+        device(&directory.display().to_string(), "/dev/set", "rwm"),
+        device(&link.display().to_string(), "/dev/linked", "r"),
+    ];
+    let (status, lines) = case.run_to_end(&pod, &config).await;
+    assert_eq!((status.exit_code, lines[0].2.as_str()), (0, "1"), "{lines:?}");
 }

@@ -67,6 +67,11 @@ impl Spdy {
         Spdy { stream, compress: Compress::new(Compression::default(), true), last: 0, come: BTreeMap::new() }
     }
 
+    /// The client's own.
+    pub(crate) fn port(&self) -> u16 {
+        self.stream.local_addr().unwrap().port()
+    }
+
     /// Opens a stream and gives its number.
     pub(crate) async fn open(&mut self, headers: &[(&str, &str)]) -> u32 {
         self.last = if self.last == 0 { 1 } else { self.last + 2 };
@@ -194,6 +199,11 @@ impl WebSocket {
         request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_str(protocol).unwrap());
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
         WebSocket { socket, come: BTreeMap::new(), closed: None }
+    }
+
+    /// The client's own.
+    pub(crate) fn port(&self) -> u16 {
+        self.socket.get_ref().local_addr().unwrap().port()
     }
 
     /// Sends a binary message.

@@ -18,12 +18,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         input_goes_in_and_its_end_too,
         a_terminal_has_the_clients_size,
         a_client_that_goes_away_ends_the_input,
+        a_client_that_leaves_a_full_input_behind_is_noticed,
         a_stalled_client_stalls_the_process_and_loses_nothing,
         a_command_that_cannot_be_run_is_told,
         older_subprotocols_are_told_in_text,
         attach_joins_a_container_from_now_on,
         attach_to_a_terminal_takes_both_outputs_for_one,
         ports_are_forwarded_both_ways_and_end_by_halves,
+        a_port_of_ipv6_alone_is_reached,
         a_port_that_nobody_listens_on_harms_no_other,
         a_websocket_ends_its_input_and_learns_the_exit_code,
         a_websocket_of_base64_is_text,
@@ -117,6 +119,39 @@ async fn a_client_that_goes_away_ends_the_input(case: Case) {
     eventually("the input has ended", Duration::from_secs(5), ended).await;
 }
 
+/// Whether anybody on this machine still holds the other end of a client's connection.
+fn is_held(port: u16) -> bool {
+    let peer = format!(" 0100007F:{port:04X} ");
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let others = table.lines().filter_map(|line| line.split_once(": ").map(|(_, rest)| rest));
+    // the client's own end has the port on the left; 06 is the memory of a connection that is closed
+    others.filter(|rest| rest[13..].starts_with(&peer)).any(|rest| !rest[13 + peer.len()..].starts_with("06"))
+}
+
+async fn a_client_that_leaves_a_full_input_behind_is_noticed(case: Case) {
+    let id = container(&case).await;
+    let request = cri::ExecRequest { stdin: true, ..exec_of(&id, "echo up; sleep 60") };
+    let full = Duration::from_secs(1);
+    let mut client = Spdy::connect(&exec_url(&case, request.clone()).await, V4).await;
+    let [_, input, out, _] = client.open_all(["error", "stdin", "stdout", "stderr"]).await;
+    client.read_until(out, "up").await;
+    while tokio::time::timeout(full, client.send(input, &[0; 32 << 10])).await.is_ok() {}
+    let spdy = client.port();
+    drop(client);
+    let mut client = WebSocket::connect(&exec_url(&case, request).await, "v4.channel.k8s.io").await;
+    while client.text(1).is_empty() {
+        assert!(client.read_message().await);
+    }
+    while tokio::time::timeout(full, client.send(&[0; 32 << 10])).await.is_ok() {}
+    let websocket = client.port();
+    assert!(is_held(websocket));
+    drop(client);
+    for port in [spdy, websocket] {
+        let ended = || async { (!is_held(port)).then_some(()) };
+        eventually("the connection is closed", Duration::from_secs(10), ended).await;
+    }
+}
+
 async fn a_stalled_client_stalls_the_process_and_loses_nothing(case: Case) {
     let id = container(&case).await;
     let script = "head -c 30000000 /dev/zero; touch /tmp/written";
@@ -207,6 +242,22 @@ async fn ports_are_forwarded_both_ways_and_end_by_halves(case: Case) {
         assert_eq!(client.read_to_end(data).await, format!("hello\n{number}\nbye\n"));
         assert_eq!(client.read_to_end(error).await, "");
     }
+}
+
+async fn a_port_of_ipv6_alone_is_reached(case: Case) {
+    // on the host's network the test can be who listens
+    let mut config = case.pod("forward");
+    let options = cri::NamespaceOption { network: cri::NamespaceMode::Node.into(), ..Default::default() };
+    let context = cri::LinuxSandboxSecurityContext { namespace_options: Some(options), ..Default::default() };
+    config.linux = Some(cri::LinuxPodSandboxConfig { security_context: Some(context), ..Default::default() });
+    let pod = case.run(config).await;
+    let listener = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut client = Spdy::connect(&forward_url(&case, &pod, &[]).await, "portforward.k8s.io").await;
+    let (_, data) = client.open_pair(port, "0").await;
+    let (mut accepted, _) = listener.accept().await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut accepted, b"six").await.unwrap();
+    client.read_until(data, "six").await;
 }
 
 async fn a_port_that_nobody_listens_on_harms_no_other(case: Case) {

@@ -11,7 +11,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::http::{Lines, Request, answer, decode};
+use super::http::{Lines, Request, answer, decode, upgrade};
 use super::script::{Act, End, Script};
 
 /// An image that is always there.
@@ -26,6 +26,8 @@ pub(crate) struct Api {
 
 /// Docker 20.10.
 pub(crate) const DOCKER_20_10: Api = Api { oldest: 12, newest: 41 };
+/// And of the first that tells how outputs are framed.
+pub(crate) const DOCKER_23: Api = Api { oldest: 12, newest: 42 };
 
 /// The engine; it lives as long as its test.
 #[derive(Clone)]
@@ -232,6 +234,7 @@ impl Dockerd {
                         End::Hang => return reader.fill_buf().map(drop),
                     }
                 }
+                Some(Act::Upgrade(content_type, bytes)) => return upgrade(stream, content_type, &bytes),
                 // the client never sends a second request before its answer
                 Some(Act::Hang) => return reader.fill_buf().map(drop),
                 Some(Act::Cut) => return Ok(()),

@@ -106,6 +106,13 @@ pub(crate) fn answer(mut to: &UnixStream, status: u16, body: &Value) -> io::Resu
     to.write_all(format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}").as_bytes())
 }
 
+/// An answer that takes the connection over, for as long as these bytes take.
+pub(crate) fn upgrade(mut to: &UnixStream, content_type: &str, bytes: &[u8]) -> io::Result<()> {
+    let head = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp";
+    to.write_all(format!("{head}\r\nContent-Type: {content_type}\r\n\r\n").as_bytes())?;
+    to.write_all(bytes)
+}
+
 /// An answer that comes in lines, each a chunk.
 pub(crate) struct Lines<'a>(&'a UnixStream);
 

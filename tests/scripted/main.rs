@@ -8,7 +8,10 @@
 //! - `connection`  engines that hang, go, come back newer or older, and say odd things
 //! - `pods`        RunPodSandbox: undo, names that are taken, a pruned image, a client that goes away
 //! - `containers`  lives of containers behind the shim's back
+//! - `events`      GetContainerEvents across lost connections
 //! - `images`      pulls that fail after they have begun
+//! - `lists`       Stream*, and what many items cost
+//! - `outputs`     content types of exec's answer
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without fails it")]
 
 #[path = "../support/client.rs"]
@@ -17,8 +20,11 @@ mod client;
 mod connection;
 mod containers;
 mod dockerd;
+mod events;
 mod http;
 mod images;
+mod lists;
+mod outputs;
 mod pods;
 mod script;
 mod stage;

@@ -59,13 +59,13 @@ impl Stage {
             "--allow-other-adapter".to_owned(),
         ];
         arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        let config = Config::from_flags(Cli::try_parse_from(arguments).unwrap().flags).unwrap();
+        let config = Config::from_flags(Cli::try_parse_from(arguments).unwrap().told.flags).unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             // an error is a dropped sender, which means the same
             let _ = stopped.await;
         };
-        self.served = Some(tokio::spawn(server::run(config, shutdown)));
+        self.served = Some(tokio::spawn(server::run(config, server::Supervisor::default(), shutdown)));
         self.stop = Some(stop);
         eventually("the server takes connections", 20, async || self.version().await.ok()).await;
     }

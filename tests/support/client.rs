@@ -128,6 +128,11 @@ impl Cri {
         Ok(self.runtime().container_stats(request).await?.into_inner().stats.unwrap())
     }
 
+    /// Follows events, from when this answers.
+    pub(crate) async fn events(&self) -> Result<tonic::Streaming<cri::ContainerEventResponse>, Status> {
+        Ok(self.runtime().get_container_events(cri::GetEventsRequest {}).await?.into_inner())
+    }
+
     /// `RuntimeReady` and `NetworkReady`, with their messages.
     pub(crate) async fn conditions(&self) -> Result<BTreeMap<String, (bool, String)>, Status> {
         let answer = self.runtime().status(cri::StatusRequest { verbose: false }).await?.into_inner();

@@ -12,11 +12,25 @@ use super::docker::Docker;
 use super::{runc, tail, wait_for, workspace};
 
 /// What a private engine is started with beyond the defaults.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     /// Containers outlive dockerd.
     pub(crate) live_restore: bool,
+    /// Its daemon.json, where `@` stands for the engine's own directory.
+    pub(crate) daemon_json: &'static str,
 }
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { live_restore: false, daemon_json: "{}" }
+    }
+}
+
+/// A seccomp profile for a daemon.json that names `@/forbidding.json`.
+const FORBIDDING: &str = r#"{
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{"names": ["chmod", "fchmodat", "fchmodat2"], "action": "SCMP_ACT_ERRNO"}]
+}"#;
 
 /// Bridges' names, but for their number.
 const BRIDGE: &str = "dsh";
@@ -63,7 +77,9 @@ impl Engine {
     /// Starts dockerd again after `stop_dockerd`.
     pub(crate) fn start_dockerd(&self) {
         let path = |name: &str| self.dir.join(name).display().to_string();
-        std::fs::write(path("daemon.json"), "{}").unwrap();
+        let own_dir = self.dir.display().to_string();
+        std::fs::write(path("daemon.json"), self.options.daemon_json.replace('@', &own_dir)).unwrap();
+        std::fs::write(path("forbidding.json"), FORBIDDING).unwrap();
         let mut command = daemon(&self.dir, "dockerd");
         command.args([
             "--config-file",

@@ -11,6 +11,8 @@ use super::docker::Docker;
 pub(crate) const BUSYBOX: &str = "dsh-busybox:1";
 /// `USER 1000`.
 pub(crate) const USER_NUMBER: &str = "dsh-user-number:1";
+/// `USER 1000:3000`.
+pub(crate) const USER_GROUP: &str = "dsh-user-group:1";
 /// `USER daemon`.
 pub(crate) const USER_NAME: &str = "dsh-user-name:1";
 /// Entrypoint, command, environment, working directory, volume, labels and stop signal of its own.
@@ -20,6 +22,7 @@ pub(crate) const FULL: &str = "dsh-full:1";
 pub(crate) fn load_all(docker: &Docker) {
     load(docker, &[BUSYBOX], json!({"Cmd": ["sh"]}));
     load(docker, &[USER_NUMBER], json!({"Cmd": ["sh"], "User": "1000"}));
+    load(docker, &[USER_GROUP], json!({"Cmd": ["sh"], "User": "1000:3000"}));
     load(docker, &[USER_NAME], json!({"Cmd": ["sh"], "User": "daemon"}));
     let full = json!({
         "Entrypoint": ["/bin/echo", "entry"],

@@ -88,6 +88,13 @@ impl Shim {
         &self.arguments
     }
 
+    /// Puts a flag in another one's place, from the next start on.
+    pub(crate) fn exchange_flag(&mut self, flag: &str, other: &str) {
+        for argument in self.arguments.iter_mut().filter(|argument| *argument == flag) {
+            other.clone_into(argument);
+        }
+    }
+
     /// A client of its socket; it reconnects by itself.
     pub(crate) fn cri(&self) -> Cri {
         Cri::new(&self.socket())

@@ -1,21 +1,25 @@
-//! CreateContainer: makes a container in a pod's sandbox, ready to be started. One engine call.
+//! CreateContainer: makes a container in a pod's sandbox, ready to be started. One engine call; the first container of an image whose
+//! users must be known, or a sub-path of an image volume, takes a look into the image first (`service/probe.rs`).
 //!
 //! An equal request finds the container that the first one made. A dead container of the same name is removed first. When the
 //! create fails nothing is left behind: the Engine makes a container whole or not at all.
 
 use std::sync::Arc;
 
+use super::found;
 use crate::cri;
 use crate::engine::Error as EngineError;
 use crate::error::{Error, Kind, Result};
 use crate::index::model::{Sandbox, State};
 use crate::log::{self, LogPath};
 use crate::service::{Daemon, fingerprint, now_ns, read_seccomp, required};
-use crate::translate::container::{ContainerRequest, as_created, create_body, from_inspect};
+use crate::translate::container::{
+    ContainerRequest, as_created, create_body, from_inspect, must_know_accounts, wishes,
+};
 use crate::translate::image::ImageFacts;
 use crate::translate::name;
-use crate::translate::node::Create;
-use crate::translate::security::seccomp_file;
+use crate::translate::node::{Create, Node};
+use crate::translate::security::{apparmor_name, seccomp_file};
 
 /// Answers CreateContainer.
 pub async fn create_container(
@@ -60,25 +64,45 @@ struct Wanted<'a> {
 
 impl Wanted<'_> {
     async fn create(&self, daemon: &Daemon, image: &ImageFacts) -> Result<Create> {
-        let context = self.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
-        #[expect(deprecated, reason = "old clients still send it")]
-        let file = context
-            .filter(|context| !context.privileged)
-            .and_then(|context| seccomp_file(context.seccomp.as_ref(), &context.seccomp_profile_path));
-        let seccomp = read_seccomp("config.linux.security_context.seccomp.localhost_ref", file)?;
+        let node = daemon.node()?;
+        let seccomp = self.check_profiles(&node)?;
+        found::check_devices(&self.config.devices).await?;
         let log_path = self.log_path()?;
+        let sources = found::sources(daemon, &self.config.mounts, &node).await?;
+        let accounts = match must_know_accounts(self.config, image)? {
+            true => Some(daemon.accounts_of(image).await?),
+            false => None,
+        };
+        let etc = daemon.keep_etc(self.sandbox).await?;
         let request = ContainerRequest {
             config: self.config,
             sandbox_config: self.sandbox_config,
             sandbox: self.sandbox,
             image,
-            sources: &sources(&self.config.mounts).await?,
+            accounts: accounts.as_deref(),
+            sources: &sources,
+            etc: etc.as_deref(),
             seccomp_content: seccomp.as_deref(),
             log_path: &log_path,
             fingerprint: self.fingerprint,
             created_at_ns: now_ns(),
         };
-        create_body(&request, &daemon.node()?)
+        let create = create_body(&request, &node)?;
+        found::check_wishes("config.linux.resources", &wishes(&create), self.sandbox.pid)?;
+        Ok(create)
+    }
+
+    /// The content of a seccomp profile; an AppArmor profile must be loaded. Privileged containers have neither.
+    fn check_profiles(&self, node: &Node) -> Result<Option<String>> {
+        const AT: &str = "config.linux.security_context";
+        let context = self.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+        let Some(context) = context.filter(|context| !context.privileged) else { return Ok(None) };
+        #[expect(deprecated, reason = "the kubelet still sends them beside their successors, old clients alone")]
+        let (apparmor, seccomp) = (&context.apparmor_profile, &context.seccomp_profile_path);
+        let name = apparmor_name(context.apparmor.as_ref(), apparmor);
+        found::check_apparmor(&format!("{AT}.apparmor.localhost_ref"), name, node)?;
+        let file = seccomp_file(context.seccomp.as_ref(), seccomp);
+        read_seccomp(&format!("{AT}.seccomp.localhost_ref"), file)
     }
 
     /// The pod's log directory and the container's path in it; empty without one of them.
@@ -130,26 +154,6 @@ async fn image(daemon: &Daemon, spec: Option<cri::ImageSpec>) -> Result<Arc<Imag
     let name = daemon.image_of("config.image", spec)?;
     let found = daemon.image_named("config.image.image", &name).await?;
     found.ok_or(Error::NotFound { kind: Kind::Image, id: name })
-}
-
-/// Links in a source are resolved here: the Engine would not. A source that is missing is the kubelet's to make.
-async fn sources(mounts: &[cri::Mount]) -> Result<Vec<String>> {
-    let mut sources = Vec::with_capacity(mounts.len());
-    for (index, mount) in mounts.iter().enumerate() {
-        let at = || format!("config.mounts[{index}].host_path");
-        if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
-            sources.push(String::new());
-            continue;
-        }
-        if !mount.host_path.starts_with('/') {
-            return Err(Error::invalid(at(), format!("{:?} is not an absolute path", mount.host_path)));
-        }
-        let resolved = tokio::fs::canonicalize(&mount.host_path).await;
-        let resolved = resolved.map_err(|error| Error::invalid(at(), format!("{}: {error}", mount.host_path)))?;
-        let text = resolved.into_os_string().into_string();
-        sources.push(text.map_err(|path| Error::invalid(at(), format!("{} is not UTF-8", path.display())))?);
-    }
-    Ok(sources)
 }
 
 /// Creates; a name held by something dead is cleared once. An image that the cache believed to be there is looked for again.

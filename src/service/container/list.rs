@@ -1,14 +1,15 @@
-//! ListContainers and ContainerStatus: from the index, without an engine call. The kubelet lists every second and asks for the
+//! ListContainers, StreamContainers and ContainerStatus: from the index, without an engine call. The kubelet lists every second and asks for the
 //! status of every running container every 10 s.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::cri;
 use crate::error::Result;
 use crate::index::model::Container;
-use crate::service::{Daemon, required};
+use crate::service::{Daemon, Replies, in_batches, required};
 use crate::translate::{container, filter};
 
 /// Answers ListContainers.
@@ -20,6 +21,19 @@ pub async fn list_containers(
     let table = daemon.index.read().await?;
     let matching = table.containers().filter(|known| filter::container_matches(filter.as_ref(), known));
     Ok(cri::ListContainersResponse { containers: matching.map(|known| container::to_item(known)).collect() })
+}
+
+/// Answers StreamContainers.
+pub async fn stream_containers(
+    daemon: &Daemon,
+    request: cri::StreamContainersRequest,
+) -> Result<Replies<cri::StreamContainersResponse>> {
+    let cri::StreamContainersRequest { filter } = request;
+    let table = daemon.index.read().await?;
+    let matching = table.containers().filter(|known| filter::container_matches(filter.as_ref(), known));
+    let matching: Vec<Arc<Container>> = matching.cloned().collect();
+    let items = matching.into_iter().map(|known| container::to_item(&known));
+    Ok(in_batches(items, |containers| cri::StreamContainersResponse { containers }))
 }
 
 /// Answers ContainerStatus. Unknown: NotFound, which the kubelet takes for "just removed".

@@ -1,9 +1,13 @@
 //! Verbs about containers.
 
 mod attach;
+mod checkpoint;
 mod create;
+mod events;
 mod exec;
 mod exec_sync;
+mod found;
+mod limits;
 mod list;
 mod remove;
 mod reopen_log;
@@ -12,10 +16,13 @@ mod stop;
 mod update;
 
 pub use attach::attach;
+pub use checkpoint::checkpoint_container;
 pub use create::create_container;
+pub use events::get_container_events;
 pub use exec::exec;
 pub use exec_sync::exec_sync;
-pub use list::{container_status, list_containers};
+pub use limits::keep_limits;
+pub use list::{container_status, list_containers, stream_containers};
 pub use remove::remove_container;
 pub use reopen_log::reopen_container_log;
 pub use start::start_container;

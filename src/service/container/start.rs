@@ -4,7 +4,7 @@
 //! its log is followed (the file is there) and the index has it as running. A container that runs already is a success; one that
 //! has ended can't be started again. One that the Engine can't start has ended: its status tells why.
 
-use crate::cgroup::Cgroup;
+use super::limits;
 use crate::cri;
 use crate::engine;
 use crate::engine::model::ContainerInspect;
@@ -69,25 +69,20 @@ async fn prepare_log(daemon: &Daemon, container: &Container) -> Result<()> {
 
 /// Writes the wishes and takes the container in. One whose wishes can't be written doesn't stay.
 async fn seen(daemon: &Daemon, container: &Container, inspect: &ContainerInspect) -> Result<()> {
-    let wished = if inspect.state.pid > 0 { wish(container, inspect.state.pid) } else { Ok(()) };
+    let pid = inspect.state.pid;
+    let wished = if pid > 0 { limits::write(daemon, container, pid) } else { Ok(()) };
     if wished.is_err()
         && let Err(error) = daemon.engine.kill(container.id.as_str()).await
     {
         tracing::warn!(container = %container.id, %error, "can't be killed, though its limits don't hold");
     }
     daemon.index.take_in(inspect).await;
+    // so that the first statistics have the size of its writable layer
+    let started = daemon.index.table().container(container.id.as_str());
+    if let Ok(started) = started.as_deref()
+        && started.pid > 0
+    {
+        daemon.want_layers([started].into_iter());
+    }
     wished
-}
-
-/// Writes what Docker's API has no field for.
-fn wish(container: &Container, pid: i32) -> Result<()> {
-    if container.cgroup_wishes.is_empty() {
-        return Ok(());
-    }
-    let written = Cgroup::of_pid(pid).and_then(|cgroup| cgroup.write(&container.cgroup_wishes));
-    match written {
-        Err(error) if error.is_gone() => Ok(()),
-        Err(error) => Err(Error::internal(format!("cgroup of container {}", container.docker_name), error)),
-        Ok(()) => Ok(()),
-    }
 }

@@ -1,16 +1,18 @@
-//! UpdateContainerResources: new limits for a container, what is zero or empty staying as it is. The index has them before the
-//! answer, since the kubelet compares at once.
-
-use std::collections::BTreeMap;
+//! UpdateContainerResources: new limits for a container, what is zero or empty staying as it is. Two engine calls: update, and an
+//! inspect of what holds then.
+//!
+//! An update makes the runtime write the whole cgroup, so that everything beside Docker is written again after it. The index has
+//! what was read back before the answer, since the kubelet compares at once.
 
 use bollard::models::ContainerUpdateBody;
 
-use crate::cgroup::Cgroup;
+use super::{found, limits};
 use crate::cri;
+use crate::engine;
 use crate::error::{Error, Result};
 use crate::index::model::{Container, State};
 use crate::service::{Daemon, required};
-use crate::translate::resources::limits;
+use crate::translate::resources;
 
 /// Answers UpdateContainerResources.
 pub async fn update_container_resources(
@@ -27,7 +29,7 @@ pub async fn update_container_resources(
     if windows.is_some() {
         return Err(Error::invalid("windows", "this node runs Linux containers"));
     }
-    let resources = linux.ok_or_else(|| Error::invalid("linux", "is missing"))?;
+    let asked = linux.ok_or_else(|| Error::invalid("linux", "is missing"))?;
     daemon.index.synced().await?;
     let known = daemon.index.table().container(id)?;
     let _lock = daemon.locks.hold(&known.docker_name).await;
@@ -36,42 +38,49 @@ pub async fn update_container_resources(
         return Err(Error::FailedPrecondition(format!("container {} has ended", known.docker_name)));
     }
     let node = daemon.node()?;
-    let limits = limits("linux", &resources, &node)?;
+    let limits = resources::limits("linux", &asked, &node)?;
+    let mut updated = (*known).clone();
+    updated.cgroup_wishes = limits.wishes_on_top_of(&known.cgroup_wishes);
+    if limits.oom_score_adj != 0 {
+        updated.oom_score_wish = Some(node.oom_score(limits.oom_score_adj));
+    }
+    found::check_wishes("linux", &limits.wishes, known.pid)?;
     let body = limits.update_body();
     if body != ContainerUpdateBody::default() {
-        let updated = daemon.engine.update(known.id.as_str(), body).await;
-        updated.map_err(|error| match error.is_not_found() {
-            true => Error::no_container(id),
-            false => error.while_doing(format!("update container {}", known.docker_name)),
-        })?;
+        update(daemon, &known, body).await?;
     }
-    beside_docker(&known, &limits.wishes, (limits.oom_score_adj != 0).then(|| node.oom_score(limits.oom_score_adj)))?;
-    daemon.index.edit_container(&known.id, |container| {
-        container.cgroup_wishes.extend(limits.wishes.clone());
-        container.resources = limits.updated(&container.resources, &container.cgroup_wishes);
-    });
+    if known.pid > 0 {
+        limits::write(daemon, &updated, known.pid)?;
+    }
+    keep(daemon, &known, &updated)?;
     Ok(cri::UpdateContainerResourcesResponse {})
 }
 
-/// What the Engine can't update; a container that has ended meanwhile is left alone.
-fn beside_docker(container: &Container, wishes: &BTreeMap<String, String>, oom_score: Option<i64>) -> Result<()> {
-    if container.pid <= 0 {
-        return Ok(());
-    }
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Error::internal(format!("limits of container {}", container.docker_name), error)
+/// Docker's part. What holds then is asked for: the Engine has the last word on what an update comes to.
+async fn update(daemon: &Daemon, container: &Container, body: ContainerUpdateBody) -> Result<()> {
+    let failed = |error: engine::Error| match error.is_not_found() {
+        true => Error::no_container(container.id.as_str()),
+        false => error.while_doing(format!("update container {}", container.docker_name)),
     };
-    if !wishes.is_empty() {
-        match Cgroup::of_pid(container.pid).and_then(|cgroup| cgroup.write(wishes)) {
-            Err(error) if !error.is_gone() => return Err(failed(error.into())),
-            _ => {}
-        }
+    daemon.engine.update(container.id.as_str(), body).await.map_err(failed)?;
+    let inspect = daemon.engine.inspect(container.id.as_str(), Daemon::INSPECT_LIMIT).await.map_err(failed)?;
+    daemon.index.take_in(&inspect).await;
+    Ok(())
+}
+
+/// What was written beside the Engine is kept for our next start, and told.
+fn keep(daemon: &Daemon, known: &Container, updated: &Container) -> Result<()> {
+    if (&updated.cgroup_wishes, updated.oom_score_wish) != (&known.cgroup_wishes, known.oom_score_wish) {
+        let kept = daemon.index.keep_limits(updated);
+        kept.map_err(|error| Error::internal(format!("keep limits of container {}", known.docker_name), error))?;
     }
-    if let Some(score) = oom_score {
-        match std::fs::write(format!("/proc/{}/oom_score_adj", container.pid), score.to_string()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error.into())),
-            _ => {}
+    daemon.index.edit_container(&known.id, |container| {
+        container.cgroup_wishes.clone_from(&updated.cgroup_wishes);
+        container.oom_score_wish = updated.oom_score_wish;
+        container.resources.oom_score_adj = updated.oom_score_wish.unwrap_or(container.resources.oom_score_adj);
+        if container.pid <= 0 {
+            resources::tell_wishes(&mut container.resources, &updated.cgroup_wishes);
         }
-    }
+    });
     Ok(())
 }

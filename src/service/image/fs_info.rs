@@ -1,31 +1,95 @@
-//! ImageFsInfo: where images are and what they take. The kubelet asks at its start, where an error ends it, and every 10 s:
-//! always answered from memory, with one look at the file system.
+//! ImageFsInfo: where images and writable layers are and what they take. The kubelet asks at its start, where an error ends it, and
+//! every 10 s: always answered from memory, with one look at the file system.
 //!
-//! Bytes are the sum of the images' sizes, so that layers which images share count once for each of them.
+//! What the kubelet acts on (image garbage collection, eviction) is the capacity and free space of the file system that is named
+//! here, which it looks up itself; the bytes are what its summary shows. Images take what all their layers take, each counted once:
+//! from the sizes that the Engine notes beside its layers, read in the background; with the containerd image store, which has no
+//! such notes, by a call that does nothing but that (and is as seldom). Until there is such a figure it is the sum of the images'
+//! sizes, in which shared layers count for each image. Inodes of images are all those in use on the file system: nobody counts
+//! them for each, and the kubelet looks at the free ones. Layers and images are on one file system.
 
-use rustix::fs::statvfs;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use tokio::task::spawn_blocking;
+
+use crate::cgroup::disk::{self, Size};
 use crate::cri;
+use crate::engine::Engine;
+use crate::engine::feature::Feature;
 use crate::error::Result;
+use crate::service::stats::store::Store;
 use crate::service::{Daemon, now_ns};
+use crate::translate::stats::file_system;
 
-/// Where the Engine keeps its data while it hasn't said otherwise.
-const DEFAULT_ROOT: &str = "/var/lib/docker";
+/// How old the bytes of images may become.
+const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Answers ImageFsInfo; images and containers are on one file system.
+/// What images take, as far as it is known. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct ImageBytes {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: Option<u64>,
+    /// When it was last looked for; None for never.
+    begun: Option<Instant>,
+}
+
+impl ImageBytes {
+    /// The last figure; looks for a new one in the background when it has become old.
+    fn get(&self, store: &Store, engine: &Engine) -> Option<u64> {
+        let mut state = self.state();
+        if state.begun.is_none_or(|begun| begun.elapsed() >= INTERVAL) {
+            state.begun = Some(Instant::now());
+            let (this, store, engine) = (self.clone(), store.clone(), engine.clone());
+            tokio::spawn(async move {
+                let found = look(store, &engine).await;
+                let mut state = this.state();
+                state.bytes = found.or(state.bytes);
+            });
+        }
+        state.bytes
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn look(store: Store, engine: &Engine) -> Option<u64> {
+    if !store.is_containerd {
+        return spawn_blocking(move || store.noted_bytes()).await.ok().flatten();
+    }
+    if !engine.api().is_some_and(|api| api.has(Feature::DiskUsageOfImages)) {
+        return None;
+    }
+    match engine.image_disk_usage().await {
+        Ok(usage) => Some(usage.layers_size),
+        Err(error) => {
+            tracing::debug!(%error, "what images take is not known");
+            None
+        }
+    }
+}
+
+/// Answers ImageFsInfo.
 pub async fn image_fs_info(daemon: &Daemon, request: cri::ImageFsInfoRequest) -> Result<cri::ImageFsInfoResponse> {
     let cri::ImageFsInfoRequest {} = request;
     let facts = daemon.index.facts();
-    let root = facts.map(|facts| facts.info.docker_root_dir.clone()).filter(|root| !root.is_empty());
-    let root = root.unwrap_or_else(|| DEFAULT_ROOT.to_owned());
-    let images = daemon.index.images().all();
-    let images_bytes = images.iter().fold(0u64, |sum, image| sum.saturating_add(image.size_bytes));
-    let inodes = statvfs(root.as_str()).map(|stat| stat.f_files.saturating_sub(stat.f_ffree));
-    let usage = |bytes: u64| cri::FilesystemUsage {
-        timestamp: now_ns(),
-        fs_id: Some(cri::FilesystemIdentifier { mountpoint: root.clone() }),
-        used_bytes: Some(cri::UInt64Value { value: bytes }),
-        inodes_used: inodes.ok().map(|value| cri::UInt64Value { value }),
-    };
-    Ok(cri::ImageFsInfoResponse { image_filesystems: vec![usage(images_bytes)], container_filesystems: vec![usage(0)] })
+    let store = Store::new(facts.as_deref().map(|facts| &facts.info));
+    let (layers, snapshotter) = daemon.stats.layers.sum();
+    let directory = store.directory(snapshotter);
+    let bytes = daemon.image_bytes.get(&store, &daemon.engine).unwrap_or_else(|| sum_of_sizes(daemon));
+    let counted = disk::file_system(&directory).unwrap_or_default();
+    let images = Size { bytes, inodes: counted.inodes.saturating_sub(counted.inodes_free) };
+    let place = directory.display().to_string();
+    let usage = |size| file_system(now_ns(), &place, size);
+    Ok(cri::ImageFsInfoResponse { image_filesystems: vec![usage(images)], container_filesystems: vec![usage(layers)] })
+}
+
+fn sum_of_sizes(daemon: &Daemon) -> u64 {
+    daemon.index.images().all().iter().fold(0, |sum, image| sum.saturating_add(image.size_bytes))
 }

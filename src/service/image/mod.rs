@@ -5,8 +5,8 @@ mod list;
 mod pull;
 mod remove;
 
-pub use fs_info::image_fs_info;
-pub use list::{image_status, list_images};
+pub use fs_info::{ImageBytes, image_fs_info};
+pub use list::{image_status, list_images, stream_images};
 pub use pull::pull_image;
 pub use remove::remove_image;
 

@@ -36,6 +36,7 @@ impl Daemon {
             apparmor: info.security_options.iter().any(|option| option.contains("apparmor")),
             selinux: info.security_options.iter().any(|option| option.contains("selinux")),
             seccomp: info.security_options.iter().any(|option| option.contains("seccomp")),
+            cdi: !info.cdi_spec_dirs.is_empty(),
             runtimes: info.runtimes.keys().cloned().collect(),
             log: self.config.log_spool,
         })

@@ -1,5 +1,6 @@
 //! RuntimeConfig and UpdateRuntimeConfig: the cgroup driver told to the kubelet, the pod CIDR told by it.
 
+use crate::cni::PodCidrs;
 use crate::cri;
 use crate::error::{Error, Result};
 use crate::service::Daemon;
@@ -29,34 +30,10 @@ pub fn update_runtime_config(
     if let Some(cri::NetworkConfig { pod_cidr }) = network
         && !pod_cidr.is_empty()
     {
-        for cidr in pod_cidr.split(',') {
-            check_cidr(cidr)?;
-        }
+        let field = "runtime_config.network_config.pod_cidr";
+        let cidrs = PodCidrs::parse(&pod_cidr).map_err(|reason| Error::invalid(field, reason))?;
         tracing::info!(pod_cidr, "pod CIDR told by the kubelet");
-        daemon.cni.set_pod_cidr(&pod_cidr);
+        daemon.cni.set_pod_cidrs(cidrs);
     }
     Ok(cri::UpdateRuntimeConfigResponse {})
-}
-
-fn check_cidr(text: &str) -> Result<()> {
-    let wrong = || Error::invalid("runtime_config.network_config.pod_cidr", format!("{text:?} is not a CIDR"));
-    let (address, length) = text.trim().split_once('/').ok_or_else(wrong)?;
-    let address: std::net::IpAddr = address.parse().map_err(|_| wrong())?;
-    let length: u8 = length.parse().map_err(|_| wrong())?;
-    if length > if address.is_ipv4() { 32 } else { 128 } { Err(wrong()) } else { Ok(()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_cidrs_are_taken_for_cidrs() {
-        for good in ["10.1.0.0/24", "fd00::/64", " 10.0.0.0/8"] {
-            assert!(check_cidr(good).is_ok(), "{good}");
-        }
-        for bad in ["10.1.0.0", "10.1.0.0/33", "x/8", "fd00::/129", "/"] {
-            assert!(check_cidr(bad).is_err(), "{bad}");
-        }
-    }
 }

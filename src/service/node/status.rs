@@ -21,11 +21,7 @@ pub fn status(daemon: &Daemon, request: cri::StatusRequest) -> Result<cri::Statu
         status: Some(cri::RuntimeStatus { conditions }),
         info: if verbose { info(daemon) } else { BTreeMap::new() },
         runtime_handlers: handlers(daemon),
-        features: Some(cri::RuntimeFeatures {
-            // the issue on security will turn this on, once groups are told back too
-            supplemental_groups_policy: false,
-            user_namespaces_host_network: false,
-        }),
+        features: Some(cri::RuntimeFeatures { supplemental_groups_policy: true, user_namespaces_host_network: false }),
     })
 }
 

@@ -22,7 +22,10 @@ pub async fn remove_pod_sandbox(
             let _lock = daemon.locks.hold(&sandbox.docker_name).await;
             remove_with_containers(daemon, &sandbox).await?;
         }
-        Err(Error::NotFound { .. }) => super::stop::tear_down(daemon, id).await?,
+        Err(Error::NotFound { .. }) => {
+            super::stop::tear_down(daemon, id).await?;
+            daemon.remove_etc(id).await;
+        }
         Err(ambiguous) => return Err(ambiguous),
     }
     Ok(cri::RemovePodSandboxResponse {})
@@ -39,6 +42,8 @@ pub(super) async fn remove_with_containers(daemon: &Daemon, sandbox: &Sandbox) -
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error.while_doing(format!("remove sandbox {}", sandbox.docker_name))),
     }
+    daemon.remove_etc(sandbox.id.as_str()).await;
     daemon.index.remove(sandbox.id.as_str());
+    daemon.forget_resources(sandbox.id.as_str());
     Ok(())
 }

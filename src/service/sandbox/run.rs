@@ -1,7 +1,7 @@
 //! RunPodSandbox: makes the pause container, its network, and answers when the sandbox is READY.
 //!
 //! ```text
-//! create ─▶ start ─▶ inspect ─▶ resolv.conf ─▶ CNI ADD (cni mode) ─▶ in the index as READY
+//! create ─▶ start ─▶ inspect ─▶ the Engine's resolv.conf ─▶ CNI ADD, our own files of /etc (cni mode) ─▶ in the index as READY
 //! ```
 //!
 //! Three engine calls. An equal request that comes while this one runs waits for it and gets its id; a dead sandbox of the same
@@ -12,6 +12,7 @@ use crate::cri;
 use crate::engine::Error as EngineError;
 use crate::error::{Error, Result};
 use crate::index::model::Sandbox;
+use crate::service::steps::Steps;
 use crate::service::{Daemon, fingerprint, now_ns, read_seccomp};
 use crate::translate::node::{Create, Network, Node};
 use crate::translate::sandbox::{SandboxRequest, pod_name};
@@ -28,16 +29,23 @@ pub async fn run_pod_sandbox(
     let config = config.ok_or_else(|| Error::invalid("config", "is missing"))?;
     let metadata = config.metadata.as_ref().ok_or_else(|| Error::invalid("config.metadata", "is missing"))?;
     let docker_name = name::sandbox_name(metadata)?;
+    tracing::Span::current().record("pod", pod_name(Some(metadata)));
     daemon.index.synced().await?;
     let _lock = daemon.locks.hold(&docker_name).await;
     if let Some(id) = find_holder(daemon, &docker_name, &fingerprint).await? {
         return Ok(cri::RunPodSandboxResponse { pod_sandbox_id: id });
     }
+    refuse_taken_ports(daemon, &config)?;
     let wanted = Wanted { config: &config, runtime_handler: &runtime_handler, fingerprint: &fingerprint };
     let _own = daemon.index.own_write(&docker_name);
+    let mut steps = Steps::begin();
     let id = create(daemon, &wanted, &docker_name).await?;
-    match bring_up(daemon, &wanted, &id).await {
-        Ok(sandbox) => daemon.index.put_sandbox(sandbox),
+    steps.done("create");
+    match bring_up(daemon, &wanted, &id, &mut steps).await {
+        Ok(sandbox) => {
+            daemon.index.put_sandbox(sandbox);
+            tracing::info!(sandbox = id, steps_ms = steps.told(), "pod started");
+        }
         Err(error) => {
             undo(daemon, &id).await;
             return Err(error);
@@ -64,6 +72,7 @@ impl Wanted<'_> {
             runtime_handler: self.runtime_handler,
             image,
             network: daemon.config.network,
+            bare: daemon.config.bare_sandboxes,
             seccomp_content: seccomp.as_deref(),
             fingerprint: self.fingerprint,
             created_at_ns: now_ns(),
@@ -73,11 +82,30 @@ impl Wanted<'_> {
 
     /// Whether a CNI plugin makes the pod's network.
     fn needs_cni(&self, daemon: &Daemon) -> bool {
-        let options = self.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
-        let options = options.and_then(|context| context.namespace_options.as_ref());
-        let host = options.is_some_and(|options| options.network() == cri::NamespaceMode::Node);
-        daemon.config.network == Network::Cni && !host
+        daemon.config.network == Network::Cni && !has_host_network(self.config)
     }
+}
+
+fn has_host_network(config: &cri::PodSandboxConfig) -> bool {
+    let options = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let options = options.and_then(|context| context.namespace_options.as_ref());
+    options.is_some_and(|options| options.network() == cri::NamespaceMode::Node)
+}
+
+/// Where the Engine publishes ports, one that another pod holds would be found at the start alone, in words that don't name it.
+fn refuse_taken_ports(daemon: &Daemon, config: &cri::PodSandboxConfig) -> Result<()> {
+    if daemon.config.network != Network::Bridge || has_host_network(config) {
+        return Ok(());
+    }
+    let wanted = port::host_ports(&config.port_mappings)?;
+    let table = daemon.index.table();
+    for other in table.sandboxes().filter(|other| !other.has_ended()) {
+        if let Some(taken) = wanted.iter().find(|port| other.host_ports.iter().any(|held| held.overlaps(port))) {
+            let holder = pod_name(Some(&other.metadata));
+            return Err(Error::FailedPrecondition(format!("host port {taken} is held by pod {holder}")));
+        }
+    }
+    Ok(())
 }
 
 /// Who holds the name: the result of an equal request, something dead that is cleared away, or somebody else.
@@ -119,22 +147,26 @@ async fn create(daemon: &Daemon, wanted: &Wanted<'_>, docker_name: &str) -> Resu
 }
 
 /// Starts the pause container and makes its network.
-async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str) -> Result<Sandbox> {
+async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str, steps: &mut Steps) -> Result<Sandbox> {
     let pod = || format!("pod {}", pod_name(wanted.config.metadata.as_ref()));
     daemon.engine.start(id).await.map_err(|error| error.while_doing(format!("start sandbox of {}", pod())))?;
+    steps.done("start");
     let inspect = daemon.engine.inspect(id, Daemon::INSPECT_LIMIT).await;
     let inspect = inspect.map_err(|error| error.while_doing(format!("inspect sandbox of {}", pod())))?;
-    let made = sandbox::from_inspect(&inspect).filter(|sandbox| sandbox.ready).ok_or_else(|| {
+    steps.done("inspect");
+    let mut made = sandbox::from_inspect(&inspect).filter(|sandbox| sandbox.ready).ok_or_else(|| {
         Error::FailedPrecondition(format!("sandbox of {} ended at once: {}", pod(), inspect.state.error))
     })?;
     daemon.index.keep_resolv_conf(&made).await?;
     if wanted.needs_cni(daemon) {
         let attachment = attachment(wanted.config, id, made.pid)?;
-        daemon.cni.add(&attachment).await.map_err(|error| match error {
+        made.ips = daemon.cni.add(&attachment).await.map_err(|error| match error {
             cni::Error::Annotation { .. } | cni::Error::Argument { .. } => Error::invalid("config", error.to_string()),
             error => Error::internal(format!("network of {}", pod()), error),
         })?;
+        steps.done("cni");
     }
+    daemon.keep_etc(&made).await?;
     Ok(made)
 }
 
@@ -148,6 +180,11 @@ fn attachment(config: &cri::PodSandboxConfig, id: &str, pid: i32) -> Result<cni:
         pod_uid: metadata.uid,
         port_mappings: port::cni_mappings(&config.port_mappings)?,
         annotations: config.annotations.clone(),
+        dns: config.dns_config.clone().map(|cri::DnsConfig { servers, searches, options }| cni::Dns {
+            servers,
+            searches,
+            options,
+        }),
     })
 }
 
@@ -161,5 +198,6 @@ async fn undo(daemon: &Daemon, id: &str) {
         Err(error) if error.is_not_found() => {}
         Err(error) => tracing::warn!(sandbox = id, %error, "failed sandbox not removed"),
     }
+    daemon.remove_etc(id).await;
     daemon.index.remove(id);
 }

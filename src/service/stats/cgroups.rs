@@ -1,4 +1,4 @@
-//! The cgroups of running containers, kept from one reading to the next: so that `/proc/<pid>/cgroup` is read once in a
+//! The cgroups of running containers and pods, kept from one reading to the next: so that `/proc/<pid>/cgroup` is read once in a
 //! container's life, and the rate of its CPU time can be told.
 
 use std::collections::HashMap;
@@ -6,16 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::cgroup::{Cgroup, Error, Usage};
-use crate::id::ContainerId;
-use crate::index::model::{Container, State};
+use crate::index::model::{Container, Sandbox, State};
+use crate::service::now_ns;
+use crate::translate::stats::Reading;
 
 /// Over less than this a rate says more about the moment than about the container.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// What is kept of running containers. Cheap to clone.
+/// What is kept of running containers and ready sandboxes. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Cgroups {
-    known: Arc<Mutex<HashMap<ContainerId, Known>>>,
+pub(super) struct Cgroups {
+    /// By Docker's id.
+    known: Arc<Mutex<HashMap<String, Known>>>,
 }
 
 /// One start of a container.
@@ -25,52 +27,71 @@ struct Known {
     sample: Option<Sample>,
 }
 
-/// What a container uses, and since when it was known how much CPU time it takes.
-pub(super) struct Reading {
-    /// As the kernel counts.
-    pub(super) usage: Usage,
-    /// CPU time per time, in billionths of a core; None until it was read twice.
-    pub(super) usage_nano_cores: Option<u64>,
-}
-
 /// Whether a container has a process, and with it something to be read.
 pub(super) fn runs(container: &Container) -> bool {
     container.state == State::Running && container.pid > 0
 }
 
+/// Whether a sandbox has a process, and with it a pod that something can be read of.
+pub(super) fn is_up(sandbox: &Sandbox) -> bool {
+    sandbox.ready && sandbox.pid > 0
+}
+
 impl Cgroups {
     /// Reads what a container uses. Blocks, though not for long; no lock is held while files are read.
     pub(super) fn read(&self, container: &Container) -> Result<Reading, Error> {
-        let cgroup = self.cgroup(container)?;
-        let at = Instant::now();
-        let usage = cgroup.usage()?;
-        Ok(Reading { usage_nano_cores: self.rate(container, at, usage.cpu_usage_ns), usage })
+        let (id, pid) = (container.id.as_str(), container.pid);
+        let cgroup = self.of(id, pid)?;
+        self.reading(id, pid, || cgroup.usage())
     }
 
-    /// Forgets all containers but those that `keep` wants.
-    pub(super) fn retain(&self, keep: impl Fn(&ContainerId) -> bool) {
-        self.known().retain(|id, _| keep(id));
+    /// Reads what a pod uses: from its cgroup, if the kubelet gave it one; else it is the pause process and all the containers.
+    pub(super) fn read_pod(&self, sandbox: &Sandbox, containers: &[Reading]) -> Result<Reading, Error> {
+        let (id, pid) = (sandbox.id.as_str(), sandbox.pid);
+        let pause = self.of(id, pid)?;
+        let has_own = !sandbox.cgroup_parent.trim_matches('/').is_empty();
+        let parent = has_own.then(|| pause.parent()).flatten();
+        self.reading(id, pid, || match parent.map(|parent| parent.usage()) {
+            // a parent may lack a controller that its containers have
+            Some(read) if !matches!(read, Err(Error::Missing { .. })) => read,
+            _ => {
+                let mut all: Vec<Usage> = containers.iter().map(|reading| reading.usage.clone()).collect();
+                all.push(pause.usage()?);
+                Ok(Usage::sum(&all))
+            }
+        })
     }
 
-    fn cgroup(&self, container: &Container) -> Result<Arc<Cgroup>, Error> {
-        if let Some(known) = self.known().get(&container.id).filter(|known| known.pid == container.pid) {
+    /// The cgroup of a container or of a sandbox's pause process.
+    pub(super) fn of(&self, id: &str, pid: i32) -> Result<Arc<Cgroup>, Error> {
+        if let Some(known) = self.known().get(id).filter(|known| known.pid == pid) {
             return Ok(known.cgroup.clone());
         }
-        let cgroup = Arc::new(Cgroup::of_pid(container.pid)?);
-        let known = Known { pid: container.pid, cgroup: cgroup.clone(), sample: None };
-        self.known().insert(container.id.clone(), known);
+        let cgroup = Arc::new(Cgroup::of_pid(pid)?);
+        self.known().insert(id.to_owned(), Known { pid, cgroup: cgroup.clone(), sample: None });
         Ok(cgroup)
     }
 
-    fn rate(&self, container: &Container, at: Instant, cpu_usage_ns: u64) -> Option<u64> {
+    /// Forgets all but those ids that `keep` wants.
+    pub(super) fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.known().retain(|id, _| keep(id));
+    }
+
+    fn reading(&self, id: &str, pid: i32, read: impl FnOnce() -> Result<Usage, Error>) -> Result<Reading, Error> {
+        let (at, timestamp_ns) = (Instant::now(), now_ns());
+        let usage = read()?;
+        Ok(Reading { timestamp_ns, usage_nano_cores: self.rate(id, pid, at, usage.cpu_usage_ns), usage })
+    }
+
+    fn rate(&self, id: &str, pid: i32, at: Instant, cpu_usage_ns: u64) -> Option<u64> {
         let mut known = self.known();
-        let known = known.get_mut(&container.id).filter(|known| known.pid == container.pid)?;
+        let known = known.get_mut(id).filter(|known| known.pid == pid)?;
         let sample = Sample::after(known.sample, at, cpu_usage_ns);
         known.sample = Some(sample);
         sample.nano_cores
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<ContainerId, Known>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

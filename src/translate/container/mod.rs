@@ -1,23 +1,26 @@
-//! A container: CreateContainer's configuration into Docker's create body, and an inspect of it back into what the index keeps
-//! and CRI tells. Pure.
+//! A container: CreateContainer's configuration into Docker's create body; the way back is in `told.rs`. Pure.
+
+mod told;
 
 use std::collections::BTreeMap;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 use serde::{Deserialize, Serialize};
 
+use super::account::{self, Accounts};
 use super::image::{ImageFacts, ImageName, parse};
 use super::label::{self, write};
-use super::name::{self, Name};
+use super::mount::{Source, Volume};
+use super::name;
 use super::node::{self, Create, Node};
-use super::resources::{self, limits};
-use super::sandbox::{created_at_ns, is_privileged, refuse_windows};
-use super::{device, filter, mount, namespace, security, signal, state};
+use super::resources::limits;
+use super::sandbox::{is_privileged, refuse_windows};
+use super::{device, etc, mount, namespace, security, signal};
 use crate::cri;
-use crate::engine::model::{self, ContainerInspect, MountPoint};
 use crate::error::{Error, Result};
-use crate::id::{ContainerId, ImageId, SandboxId};
-use crate::index::model::{Container, Sandbox};
+use crate::index::model::Sandbox;
+
+pub use told::{as_created, from_inspect, to_item, to_status, wishes};
 
 const CONTEXT: &str = "config.linux.security_context";
 
@@ -31,8 +34,12 @@ pub struct ContainerRequest<'a> {
     pub sandbox: &'a Sandbox,
     /// The image that the configuration names.
     pub image: &'a ImageFacts,
-    /// Host paths of the mounts, links resolved, one each.
-    pub sources: &'a [String],
+    /// The image's users and groups, when [`must_know_accounts`] wants them.
+    pub accounts: Option<&'a Accounts>,
+    /// What the mounts are made of, one each.
+    pub sources: &'a [Source],
+    /// Where the pod's files of `/etc` are; None where the Engine makes them.
+    pub etc: Option<&'a str>,
     /// Of the file that a localhost seccomp profile names.
     pub seccomp_content: Option<&'a str>,
     /// Where the CRI log will be; empty for none.
@@ -51,6 +58,22 @@ struct ImageRecord {
     user_specified: String,
     runtime_handler: String,
     reference: String,
+    /// Image volumes by their place in the container.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    volumes: BTreeMap<String, Volume>,
+}
+
+/// Whether the image's users and groups must be known to keep the policy of supplementary groups.
+pub fn must_know_accounts(config: &cri::ContainerConfig, image: &ImageFacts) -> Result<bool> {
+    let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let none = cri::LinuxContainerSecurityContext::default();
+    let context = context.unwrap_or(&none);
+    let user = asked_user(context)?.unwrap_or_else(|| image.user.clone());
+    Ok(account::must_be_known(account::policy(CONTEXT, context.supplemental_groups_policy)?, &user))
+}
+
+fn asked_user(context: &cri::LinuxContainerSecurityContext) -> Result<Option<String>> {
+    security::user(CONTEXT, context.run_as_user.as_ref(), context.run_as_group.as_ref(), &context.run_as_username)
 }
 
 /// The create request of a container.
@@ -83,12 +106,15 @@ pub fn create_body(request: &ContainerRequest<'_>, node: &Node) -> Result<Create
     let (user, mut host) = secured(security_context.as_ref(), request, node)?;
     let limits = limits("config.linux.resources", &resources.clone().unwrap_or_default(), node)?;
     limits.apply(&mut host, node);
-    let mount::Mounts { mounts, binds } = mount::mounts(mounts, request.sources, node)?;
-    host.mounts = Some(mounts);
+    let mount::Mounts { mounts: mut all, binds, volumes } = mount::mounts(mounts, request.sources, node)?;
+    if let Some(dir) = request.etc {
+        all.extend(etc::mounts(dir, mounts, host.readonly_rootfs.unwrap_or_default(), node)?);
+    }
+    host.mounts = Some(all);
     host.binds = (!binds.is_empty()).then_some(binds);
     host.devices = Some(device::mappings(devices)?);
     host.device_requests = Some(device::requests(cdi_devices, node)?);
-    let record = image_record(image.as_ref(), request.image);
+    let record = ImageRecord { volumes, ..image_record(image.as_ref(), request.image) };
     let internal = internal_labels(request, &record, &limits.wishes)?;
     let given = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
     let body = ContainerCreateBody {
@@ -147,7 +173,8 @@ fn image_record(spec: Option<&cri::ImageSpec>, facts: &ImageFacts) -> ImageRecor
         name: name.clone(),
         user_specified: user_specified_image.clone(),
         runtime_handler: runtime_handler.clone(),
-        reference: facts.repo_digests.first().map_or_else(|| facts.id.to_string(), Clone::clone),
+        reference: facts.reference(),
+        volumes: BTreeMap::new(),
     }
 }
 
@@ -181,9 +208,9 @@ fn secured(
         privileged,
         namespace_options,
         selinux_options,
-        run_as_user,
-        run_as_group,
-        run_as_username,
+        run_as_user: _, // `asked_user`, likewise the next two
+        run_as_group: _,
+        run_as_username: _,
         readonly_rootfs,
         supplemental_groups,
         supplemental_groups_policy,
@@ -197,6 +224,7 @@ fn secured(
         #[expect(deprecated, reason = "old clients still send it")]
         seccomp_profile_path,
     } = context.unwrap_or(&none);
+    let user = asked_user(context.unwrap_or(&none))?;
     let privileged = *privileged;
     if privileged && !is_privileged(request.sandbox_config) {
         return Err(Error::invalid(format!("{CONTEXT}.privileged"), "is set, and the pod's sandbox is not privileged"));
@@ -209,8 +237,8 @@ fn secured(
         &sandbox.namespaces,
         sandbox.id.as_str(),
     )?;
-    let user = security::user(CONTEXT, run_as_user.as_ref(), run_as_group.as_ref(), run_as_username)?;
-    security::groups_policy(CONTEXT, *supplemental_groups_policy, user.as_deref())?;
+    let policy = account::policy(CONTEXT, *supplemental_groups_policy)?;
+    let (user, groups) = identity(user, security::groups(CONTEXT, supplemental_groups)?, policy, request);
     let (cap_add, cap_drop) = security::capabilities(CONTEXT, capabilities.as_ref())?;
     let content = request.seccomp_content;
     let asked = security::Seccomp { profile: seccomp.as_ref(), deprecated: seccomp_profile_path, content, privileged };
@@ -231,7 +259,7 @@ fn secured(
         cap_add: Some(cap_add),
         cap_drop: Some(cap_drop),
         privileged: Some(privileged),
-        group_add: Some(security::groups(CONTEXT, supplemental_groups)?),
+        group_add: Some(groups),
         readonly_rootfs: Some(*readonly_rootfs),
         security_opt: Some(security_opt),
         masked_paths: paths(masked_paths),
@@ -243,147 +271,17 @@ fn secured(
     Ok((user, host))
 }
 
-/// What an inspect of a container just created will say, as far as it is read: saves asking.
-pub fn as_created(id: &str, create: &Create, image: &ImageFacts) -> ContainerInspect {
-    let Create { name, body } = create;
-    let host = body.host_config.clone().unwrap_or_default();
-    let bind = |mount: &bollard::models::Mount| MountPoint {
-        kind: mount.typ.map_or_else(String::new, |kind| kind.to_string()),
-        source: mount.source.clone().unwrap_or_default(),
-        destination: mount.target.clone().unwrap_or_default(),
-        rw: !mount.read_only.unwrap_or_default(),
-        propagation: mount
-            .bind_options
-            .as_ref()
-            .and_then(|o| o.propagation)
-            .map_or_else(String::new, |p| p.to_string()),
-    };
-    ContainerInspect {
-        id: id.to_owned(),
-        name: format!("/{name}"),
-        image: body.image.clone().unwrap_or_default(),
-        state: model::ContainerState { status: "created".to_owned(), ..Default::default() },
-        config: model::ContainerConfig {
-            image: body.image.clone().unwrap_or_default(),
-            labels: body.labels.clone().unwrap_or_default().into_iter().collect(),
-            user: body.user.clone().unwrap_or_default(),
-            tty: body.tty.unwrap_or_default(),
-            open_stdin: body.open_stdin.unwrap_or_default(),
-            stdin_once: body.stdin_once.unwrap_or_default(),
-            stop_signal: body.stop_signal.clone().unwrap_or_else(|| image.stop_signal.clone()),
-        },
-        mounts: host.mounts.iter().flatten().map(bind).collect(),
-        host_config: model::HostConfig {
-            cgroup_parent: host.cgroup_parent.unwrap_or_default(),
-            cpu_period: host.cpu_period.unwrap_or_default(),
-            cpu_quota: host.cpu_quota.unwrap_or_default(),
-            cpu_shares: host.cpu_shares.unwrap_or_default(),
-            memory: host.memory.unwrap_or_default(),
-            memory_swap: host.memory_swap.unwrap_or_default(),
-            cpuset_cpus: host.cpuset_cpus.unwrap_or_default(),
-            cpuset_mems: host.cpuset_mems.unwrap_or_default(),
-            oom_score_adj: host.oom_score_adj.unwrap_or_default(),
-            ..Default::default()
-        },
-        ..ContainerInspect::default()
-    }
-}
-
-/// What the index keeps of a container; None when it isn't one of ours.
-pub fn from_inspect(inspect: &ContainerInspect) -> Option<Container> {
-    let docker_name = inspect.name.strip_prefix('/').unwrap_or(&inspect.name);
-    let Name::Container { name, attempt, pod: _ } = name::parse(docker_name)? else { return None };
-    let labels = &inspect.config.labels;
-    let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
-    if label(label::TYPE) != label::TYPE_CONTAINER || label(label::SANDBOX_ID).is_empty() {
-        return None;
-    }
-    let created_at_ns = created_at_ns(inspect);
-    let life = state::life(inspect, created_at_ns);
-    let told = label::read(labels);
-    let wishes: BTreeMap<String, String> = serde_json::from_str(&label(label::WISHES)).unwrap_or_default();
-    let (image, image_ref) = image_told(&label(label::IMAGE), inspect);
-    Some(Container {
-        id: ContainerId::new(inspect.id.as_str()),
-        sandbox_id: SandboxId::new(label(label::SANDBOX_ID)),
-        docker_name: docker_name.to_owned(),
-        metadata: cri::ContainerMetadata { name, attempt },
-        labels: told.labels,
-        annotations: told.annotations,
-        image,
-        image_ref,
-        image_id: ImageId::new(inspect.image.as_str()),
-        state: life.state,
-        created_at_ns,
-        started_at_ns: life.started_at_ns,
-        finished_at_ns: life.finished_at_ns,
-        exit_code: life.exit_code,
-        reason: life.reason,
-        message: life.message,
-        pid: inspect.state.pid,
-        mounts: mount::told(&inspect.mounts),
-        log_path: label(label::LOG_PATH),
-        spool_path: inspect.log_path.clone(),
-        resources: resources::told(&inspect.host_config, &wishes),
-        cgroup_wishes: wishes,
-        stop_signal: signal::from_docker(&inspect.config.stop_signal),
-        fingerprint: label(label::FINGERPRINT),
-    })
-}
-
-/// From our label, or what the Engine knows of one that another adapter made.
-fn image_told(record: &str, inspect: &ContainerInspect) -> (cri::ImageSpec, String) {
-    let record: ImageRecord = serde_json::from_str(record).unwrap_or_default();
-    let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
-    let spec = cri::ImageSpec {
-        image: or(record.name, &inspect.config.image),
-        user_specified_image: record.user_specified,
-        runtime_handler: record.runtime_handler,
-        ..cri::ImageSpec::default()
-    };
-    (spec, or(record.reference, &inspect.image))
-}
-
-/// As ListContainers tells it.
-pub fn to_item(container: &Container) -> cri::Container {
-    cri::Container {
-        id: container.id.to_string(),
-        pod_sandbox_id: container.sandbox_id.to_string(),
-        metadata: Some(container.metadata.clone()),
-        image: Some(container.image.clone()),
-        image_ref: container.image_ref.clone(),
-        state: filter::to_cri(container.state).into(),
-        created_at: container.created_at_ns,
-        labels: container.labels.clone(),
-        annotations: container.annotations.clone(),
-        image_id: container.image_id.to_string(),
-    }
-}
-
-/// As ContainerStatus tells it.
-pub fn to_status(container: &Container) -> cri::ContainerStatus {
-    cri::ContainerStatus {
-        id: container.id.to_string(),
-        metadata: Some(container.metadata.clone()),
-        state: filter::to_cri(container.state).into(),
-        created_at: container.created_at_ns,
-        started_at: container.started_at_ns,
-        finished_at: container.finished_at_ns,
-        exit_code: container.exit_code,
-        image: Some(container.image.clone()),
-        image_ref: container.image_ref.clone(),
-        reason: container.reason.clone(),
-        message: container.message.clone(),
-        labels: container.labels.clone(),
-        annotations: container.annotations.clone(),
-        mounts: container.mounts.clone(),
-        log_path: container.log_path.clone(),
-        resources: Some(cri::ContainerResources { linux: Some(container.resources.clone()), windows: None }),
-        image_id: container.image_id.to_string(),
-        // told once supplemental groups are
-        user: None,
-        stop_signal: container.stop_signal.into(),
-    }
+/// Docker's user and additional groups, by the image's accounts where these must be known.
+fn identity(
+    user: Option<String>,
+    groups: Vec<String>,
+    policy: cri::SupplementalGroupsPolicy,
+    request: &ContainerRequest<'_>,
+) -> (Option<String>, Vec<String>) {
+    let Some(accounts) = request.accounts else { return (user, groups) };
+    let said = user.unwrap_or_else(|| request.image.user.clone());
+    let (user, groups) = account::keep(policy, &said, groups, accounts);
+    ((!user.is_empty()).then_some(user), groups)
 }
 
 #[cfg(test)]

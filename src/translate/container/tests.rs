@@ -3,6 +3,8 @@
 use super::super::node::tests::node;
 use super::super::sandbox;
 use super::*;
+use crate::engine::model::{self, ContainerInspect};
+use crate::id::ImageId;
 
 const MIB: i64 = 1 << 20;
 
@@ -70,7 +72,9 @@ fn create(config: &cri::ContainerConfig, sandbox_config: Option<&cri::PodSandbox
         sandbox_config,
         sandbox: &pod(),
         image: &image(),
-        sources: &["/real/hosts".to_owned()],
+        accounts: None,
+        sources: &[Source::Path("/real/hosts".to_owned())],
+        etc: Some("/state/etc/5a4d"),
         seccomp_content: None,
         log_path: "/var/log/pods/default_web_0-1/nginx/3.log",
         fingerprint: "f00d",
@@ -176,13 +180,15 @@ macro_rules! recorded {
 fn create_recorded(bytes: &[u8]) -> Create {
     let request: cri::CreateContainerRequest = prost::Message::decode(bytes).unwrap();
     let config = request.config.unwrap();
-    let sources: Vec<String> = config.mounts.iter().map(|mount| mount.host_path.clone()).collect();
+    let sources: Vec<Source> = config.mounts.iter().map(|mount| Source::Path(mount.host_path.clone())).collect();
     let request = ContainerRequest {
         config: &config,
         sandbox_config: request.sandbox_config.as_ref(),
         sandbox: &pod(),
         image: &image(),
+        accounts: None,
         sources: &sources,
+        etc: None,
         seccomp_content: None,
         log_path: "/var/log/pods/web/0.log",
         fingerprint: "f00d",

@@ -9,7 +9,7 @@ use super::label::{self, write};
 use super::name::{self, Name, SandboxFields};
 use super::namespace::{self, Options};
 use super::node::{self, Create, Network, Node};
-use super::{dns, port, security, time};
+use super::{account, dns, port, security, sysctl, time};
 use crate::cri;
 use crate::engine::model::ContainerInspect;
 use crate::error::{Error, Result};
@@ -32,6 +32,8 @@ pub struct SandboxRequest<'a> {
     pub image: &'a str,
     /// Who makes the pod's network.
     pub network: Network,
+    /// Where a CNI plugin makes the network, the Engine makes no network sandbox under it.
+    pub bare: bool,
     /// Of the file that a localhost seccomp profile names.
     pub seccomp_content: Option<&'a str>,
     /// Of the whole request.
@@ -67,31 +69,43 @@ pub fn create_body(request: &SandboxRequest<'_>, node: &Node) -> Result<Create> 
     let host_network = made.options.network == cri::NamespaceMode::Node;
     let bindings = if host_network { HashMap::new() } else { port::bindings(port_mappings)? };
     made.host.cgroup_parent = node.cgroup_parent(cgroup_parent);
-    made.host.sysctls = Some(sysctls.iter().map(|(key, value)| (key.clone(), value.clone())).collect());
+    made.host.sysctls = Some(sysctl::sysctls(sysctls, &made.options)?);
+    made.body.network_disabled = (request.bare && request.network == Network::Cni && !host_network).then_some(true);
     made.host.network_mode = Some(network_mode(host_network, request.network).to_owned());
     let publishes = request.network == Network::Bridge && !bindings.is_empty();
     made.body.exposed_ports = publishes.then(|| bindings.keys().cloned().collect());
     made.host.port_bindings = publishes.then_some(bindings);
     made.body.hostname = (!host_network && !hostname.is_empty()).then(|| hostname.clone());
-    if hostname.len() > MAX_HOSTNAME_BYTES {
-        return Err(Error::invalid("config.hostname", format!("has more than {MAX_HOSTNAME_BYTES} bytes")));
-    }
-    let resolv_conf = dns_config.as_ref().map(dns::resolv_conf).transpose()?.unwrap_or_default();
-    made.body.labels = Some(write(labels, annotations, &internal_labels(request, resolv_conf))?);
+    check_hostname(hostname)?;
+    let resolv_conf = dns_config.as_ref().map(dns::resolv_conf).transpose()?;
+    made.body.labels = Some(write(labels, annotations, &internal_labels(request, &resolv_conf)?)?);
     made.body.host_config = Some(made.host);
     Ok(Create { name: name::sandbox_name(metadata)?, body: made.body })
 }
 
 /// Docker's labels beside the kubelet's.
-fn internal_labels<'a>(request: &SandboxRequest<'_>, resolv_conf: String) -> [(&'a str, String); 6] {
-    [
+fn internal_labels<'a>(request: &SandboxRequest<'_>, resolv_conf: &Option<String>) -> Result<[(&'a str, String); 6]> {
+    let json = |error| Error::internal("record a sandbox's label", error);
+    Ok([
         (label::TYPE, label::TYPE_SANDBOX.to_owned()),
         (label::CONTAINER_NAME, "POD".to_owned()),
         (label::FINGERPRINT, request.fingerprint.to_owned()),
         (label::HANDLER, request.runtime_handler.to_owned()),
         (label::CREATED, request.created_at_ns.to_string()),
-        (label::RESOLV_CONF, resolv_conf),
-    ]
+        (label::RESOLV_CONF, serde_json::to_string(resolv_conf).map_err(json)?),
+    ])
+}
+
+/// It becomes a line of files that containers read.
+fn check_hostname(name: &str) -> Result<()> {
+    const FIELD: &str = "config.hostname";
+    if name.len() > MAX_HOSTNAME_BYTES {
+        return Err(Error::invalid(FIELD, format!("has more than {MAX_HOSTNAME_BYTES} bytes")));
+    }
+    match name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) {
+        true => Ok(()),
+        false => Err(Error::invalid(FIELD, format!("{name:?} is not a host's name"))),
+    }
 }
 
 pub(super) fn refuse_windows(asked: bool) -> Result<()> {
@@ -137,7 +151,8 @@ fn secured(
     let options = namespace::options(&format!("{AT}.namespace_options"), namespace_options.as_ref())?;
     let modes = namespace::of_sandbox(&options);
     let user = security::user(AT, run_as_user.as_ref(), run_as_group.as_ref(), "")?;
-    security::groups_policy(AT, *supplemental_groups_policy, user.as_deref())?;
+    // the pause program reads no files, so that no image's groups matter
+    account::policy(AT, *supplemental_groups_policy)?;
     let seccomp = security::Seccomp {
         profile: seccomp.as_ref(),
         deprecated: seccomp_profile_path,
@@ -210,9 +225,13 @@ pub fn from_inspect(inspect: &ContainerInspect) -> Option<Sandbox> {
         namespaces: namespace::told(&host.network_mode, &host.pid_mode, &host.ipc_mode),
         needs_cni: host.network_mode == "none",
         ips: docker_addresses(inspect),
+        host_ports: port::told(&host.port_bindings),
+        bare: inspect.config.network_disabled,
+        hostname: inspect.config.hostname.clone(),
+        mount_label: inspect.mount_label.clone(),
         cgroup_parent: host.cgroup_parent.clone(),
         resolv_conf_path: inspect.resolv_conf_path.clone(),
-        resolv_conf: labels.get(label::RESOLV_CONF).cloned().unwrap_or_default(),
+        resolv_conf: labels.get(label::RESOLV_CONF).and_then(|text| serde_json::from_str(text).ok()).flatten(),
         fingerprint: labels.get(label::FINGERPRINT).cloned().unwrap_or_default(),
     })
 }

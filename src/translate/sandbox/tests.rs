@@ -40,6 +40,7 @@ fn create(config: &cri::PodSandboxConfig, handler: &str, network: Network) -> Re
         runtime_handler: handler,
         image: "sha256:pause",
         network,
+        bare: true,
         seccomp_content: None,
         fingerprint: "f00d",
         created_at_ns: 7,
@@ -57,6 +58,8 @@ fn inspect(create: &Create) -> ContainerInspect {
         state: model::ContainerState { running: true, pid: 42, ..Default::default() },
         config: model::ContainerConfig {
             labels: create.body.labels.clone().unwrap().into_iter().collect(),
+            network_disabled: create.body.network_disabled.unwrap_or_default(),
+            hostname: create.body.hostname.clone().unwrap_or_default(),
             ..Default::default()
         },
         host_config: model::HostConfig {
@@ -81,7 +84,8 @@ fn the_create_body_is_what_it_was() {
 fn what_the_kubelet_gave_is_told_back() {
     let config = config();
     let sandbox = from_inspect(&inspect(&create(&config, "crun", Network::Cni).unwrap())).unwrap();
-    assert!(sandbox.ready && sandbox.needs_cni);
+    assert!(sandbox.ready && sandbox.needs_cni && sandbox.bare);
+    assert_eq!(sandbox.resolv_conf.as_deref(), Some("nameserver 10.96.0.10\n"));
     let status = to_status(&sandbox);
     assert_eq!(status.metadata, config.metadata);
     assert_eq!((status.labels, status.annotations), (config.labels, config.annotations));
@@ -98,11 +102,25 @@ fn host_network_publishes_nothing_and_keeps_the_nodes_name() {
     let create = create(&config, "", Network::Cni).unwrap();
     let host = create.body.host_config.as_ref().unwrap();
     assert_eq!(
-        (host.network_mode.as_deref(), &create.body.hostname, &host.port_bindings),
-        (Some("host"), &None, &None)
+        (host.network_mode.as_deref(), &create.body.hostname, &host.port_bindings, create.body.network_disabled),
+        (Some("host"), &None, &None, None)
     );
     let told = to_status(&from_inspect(&inspect(&create)).unwrap()).linux.unwrap().namespaces.unwrap().options.unwrap();
     assert_eq!(told.network(), cri::NamespaceMode::Node);
+}
+
+#[test]
+fn files_are_made_from_what_an_inspect_tells() {
+    let unasked = cri::PodSandboxConfig { dns_config: None, ..config() };
+    let mut told = inspect(&create(&unasked, "", Network::Cni).unwrap());
+    told.mount_label = "system_u:object_r:container_file_t:s0:c1,c2".into();
+    let sandbox = Sandbox { ips: vec!["10.0.0.7".into(), "fd00::7".into()], ..from_inspect(&told).unwrap() };
+    let content = super::super::etc::content(&sandbox);
+    assert_eq!((content.resolv_conf, content.hostname.as_str()), (None, "web\n"));
+    assert!(content.hosts.starts_with("127.0.0.1\tlocalhost\n"), "{}", content.hosts);
+    assert!(content.hosts.ends_with("\n10.0.0.7\tweb\nfd00::7\tweb\n"), "{}", content.hosts);
+    assert_eq!(content.label, told.mount_label);
+    assert!(!from_inspect(&inspect(&create(&config(), "", Network::Bridge).unwrap())).unwrap().bare);
 }
 
 #[test]
@@ -125,6 +143,8 @@ fn bad_input_is_refused_by_field() {
     let of = |config: cri::PodSandboxConfig| create(&config, "", Network::Bridge).unwrap_err().to_string();
     let long = cri::PodSandboxConfig { hostname: "x".repeat(65), ..config() };
     assert!(of(long).starts_with("config.hostname: "));
+    let smuggled = cri::PodSandboxConfig { hostname: "a\n1.2.3.4\tb".into(), ..config() };
+    assert!(of(smuggled).starts_with("config.hostname: "));
     let nameless = cri::PodSandboxConfig { metadata: None, ..config() };
     assert!(of(nameless).starts_with("config.metadata: "));
     let windows = cri::PodSandboxConfig { windows: Some(Default::default()), ..config() };

@@ -1,0 +1,121 @@
+//! Where pumps read and write: a few blocking threads that take turns at all logs. What is asked for at one moment is done by one
+//! thread in a row, so under load a round costs no switch of threads, and memory grows with the threads, not with the containers.
+//!
+//! Whoever has waited for [`PATIENCE`] lets in one more thread: the others are held up by a disk, which must not stop logs elsewhere.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// Threads at work while nothing holds them up.
+const LANES: usize = 2;
+/// How long work may wait before one more thread takes it.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// What is read and converted into, lent to each piece of work in turn. It is empty then, and may be left with anything.
+#[derive(Default)]
+pub(super) struct Buffers {
+    pub(super) read: Vec<u8>,
+    pub(super) converted: Vec<u8>,
+}
+
+type Job = Box<dyn FnOnce(&mut Buffers) + Send>;
+
+/// The threads and what waits for them.
+#[derive(Default)]
+pub(super) struct Lanes {
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    lanes: usize,
+}
+
+impl Lanes {
+    /// Runs something that may block. None when that has died.
+    pub(super) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        act: impl FnOnce(&mut Buffers) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, mut answer) = oneshot::channel();
+        let job = move |buffers: &mut Buffers| drop(sender.send(act(buffers)));
+        self.queue().jobs.push_back(Box::new(job));
+        self.open_lane(LANES);
+        loop {
+            match tokio::time::timeout(PATIENCE, &mut answer).await {
+                Ok(answer) => return answer.ok(),
+                Err(_) => self.open_lane(usize::MAX),
+            }
+        }
+    }
+
+    /// Lets in one more thread, if anything waits.
+    fn open_lane(self: &Arc<Self>, limit: usize) {
+        let mut queue = self.queue();
+        if !queue.jobs.is_empty() && queue.lanes < limit {
+            queue.lanes += 1;
+            let lanes = self.clone();
+            tokio::task::spawn_blocking(move || lanes.work());
+        }
+    }
+
+    /// Does what waits until nothing does.
+    fn work(&self) {
+        let mut buffers = Buffers::default();
+        while let Some(job) = self.next() {
+            // its asker notices that it has died
+            let _ = catch_unwind(AssertUnwindSafe(|| job(&mut buffers)));
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.queue();
+        let job = queue.jobs.pop_front();
+        queue.lanes -= usize::from(job.is_none());
+        job
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_held_up_does_not_hold_up_the_rest() {
+        let lanes = Arc::<Lanes>::default();
+        let stuck: Vec<_> = (0..3 * LANES)
+            .map(|_| {
+                let (go, wait) = mpsc::channel::<()>();
+                let lanes = lanes.clone();
+                (go, tokio::spawn(async move { lanes.run(move |_| wait.recv().is_ok()).await }))
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert_eq!(lanes.run(|_| 1).await, Some(1));
+        for (go, task) in stuck {
+            go.send(()).unwrap();
+            assert_eq!(task.await.unwrap(), Some(true));
+        }
+        while lanes.queue().lanes > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn work_that_dies_is_told_and_the_next_is_done() {
+        let lanes = Arc::<Lanes>::default();
+        assert_eq!(lanes.run(|_| assert!(std::env::args().count() == 0, "dies")).await, None);
+        assert_eq!(lanes.run(|_| 1).await, Some(1));
+    }
+}

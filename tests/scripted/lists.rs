@@ -1,0 +1,129 @@
+//! The Stream* twins of lists: the same items, and no more memory for many of them.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use dockershim::cri;
+use serde_json::json;
+use tonic::Streaming;
+
+use super::client::Cri;
+use super::dockerd::{DOCKER_20_10, Dockerd};
+use super::stage::{Stage, eventually, sandbox_name};
+
+/// What each stream gives, put together.
+async fn collected<R>(mut replies: Streaming<R>) -> Vec<R> {
+    let mut all = Vec::new();
+    while let Some(reply) = replies.message().await.unwrap() {
+        all.push(reply);
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_gives_what_the_list_gives() {
+    let stage = Stage::new().await;
+    stage.run_container("a").await;
+    stage.run_container("b").await;
+    let (mut runtime, mut images) = (stage.cri.runtime(), stage.cri.images());
+    let pods = collected(
+        runtime.stream_pod_sandboxes(cri::StreamPodSandboxesRequest { filter: None }).await.unwrap().into_inner(),
+    )
+    .await;
+    assert_eq!(pods.into_iter().flat_map(|reply| reply.pod_sandboxes).collect::<Vec<_>>(), stage.pods().await.unwrap());
+    let of_a = cri::ContainerFilter {
+        id: stage.containers().await.unwrap().into_keys().next().unwrap(),
+        ..Default::default()
+    };
+    for (filter, count) in [(cri::ContainerFilter::default(), 2), (of_a, 1)] {
+        let request = cri::StreamContainersRequest { filter: Some(filter.clone()) };
+        let told = collected(runtime.stream_containers(request).await.unwrap().into_inner()).await;
+        let told: Vec<_> = told.into_iter().flat_map(|reply| reply.containers).collect();
+        assert_eq!((told.len(), &told), (count, &stage.cri.list(filter).await.unwrap()));
+    }
+    let told =
+        collected(images.stream_images(cri::StreamImagesRequest { filter: None }).await.unwrap().into_inner()).await;
+    let told: Vec<_> = told.into_iter().flat_map(|reply| reply.images).collect();
+    assert_eq!(told, stage.cri.list_images().await.unwrap());
+    let none = cri::ContainerFilter { id: "f".repeat(64), ..Default::default() };
+    let request = cri::StreamContainersRequest { filter: Some(none) };
+    assert!(collected(runtime.stream_containers(request).await.unwrap().into_inner()).await.is_empty());
+    stage.end().await;
+}
+
+/// The program in a process of its own, so that its memory can be told from the test's.
+struct Program(Child);
+
+impl Program {
+    fn start(dir: &Path) -> Program {
+        let path = |name: &str| dir.join(name).display().to_string();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dockershim"));
+        command
+            .arg(format!("--container-runtime-endpoint=unix://{}", path("cri.sock")))
+            .arg(format!("--docker-endpoint=unix://{}", path("docker.sock")))
+            .arg(format!("--root-directory={}", path("state")))
+            .args(["--network-plugin=bridge", "--allow-other-adapter", "--log-level=warn"])
+            .stdin(Stdio::null());
+        Program(command.spawn().unwrap())
+    }
+
+    /// A line of its status, in MiB: `VmRSS` now, `VmHWM` at most so far.
+    fn memory_mib(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// How many ended containers are listed.
+const MANY: usize = 20_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_twenty_thousand_ended_containers_costs_no_memory() {
+    let dir = std::env::temp_dir().join(format!("dss-many-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let dockerd = Dockerd::new(dir.join("docker.sock"));
+    let sandbox = dockerd.put(&sandbox_name("a"), json!({ "io.kubernetes.docker.type": "podsandbox" }), false);
+    for number in 0..MANY {
+        let labels = json!({
+            "io.kubernetes.docker.type": "container",
+            "io.kubernetes.sandbox.id": sandbox,
+            "io.kubernetes.container.name": "main",
+            "io.kubernetes.pod.name": "a",
+            "io.kubernetes.pod.namespace": "default",
+            "io.kubernetes.pod.uid": "uid-of-a",
+            "annotation.io.kubernetes.container.hash": format!("{number:x}"),
+            "annotation.io.kubernetes.container.restartCount": number.to_string(),
+            "annotation.io.kubernetes.container.terminationMessagePath": "/dev/termination-log",
+            "annotation.io.kubernetes.container.terminationMessagePolicy": "File",
+            "annotation.io.kubernetes.pod.terminationGracePeriod": "30",
+        });
+        let id = dockerd.put(&format!("k8s_main_a_default_uid-of-a_{number}"), labels, false);
+        dockerd.end_silently(&id, 0);
+    }
+    dockerd.start(DOCKER_20_10);
+    let program = Program::start(&dir);
+    let cri = Cri::new(&dir.join("cri.sock"));
+    let listed = async || cri.list_pods(cri::PodSandboxFilter::default()).await.ok();
+    eventually("the engine is known", 120, listed).await;
+    let before = program.memory_mib("VmRSS");
+    let mut replies =
+        cri.runtime().stream_containers(cri::StreamContainersRequest { filter: None }).await.unwrap().into_inner();
+    let (mut count, mut most) = (0, before);
+    while let Some(reply) = replies.message().await.unwrap() {
+        count += reply.containers.len();
+        most = most.max(program.memory_mib("VmRSS"));
+    }
+    let peak = program.memory_mib("VmHWM");
+    assert_eq!(count, MANY);
+    assert!(most.saturating_sub(before) <= 4, "{before} MiB before, {most} MiB meanwhile, {peak} MiB at any time");
+    drop(program);
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -1,0 +1,305 @@
+//! The program under a service manager that is none: this test plays systemd's part of the protocols. It takes notifications, passes
+//! listening sockets, counts signs of life, and starts a successor on the same sockets while clients call. No root, no engine.
+#![expect(clippy::unwrap_used, reason = "what a test can't go on without fails it")]
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use dockershim::cri;
+use dockershim::cri::runtime_service_client::RuntimeServiceClient;
+use rustix::process::{Pid, Signal, kill_process};
+use tonic::transport::Endpoint;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_dockershim");
+
+/// A service in a folder of its own.
+struct Service {
+    dir: PathBuf,
+    manager: UnixDatagram,
+}
+
+/// One process of it.
+struct Process(Child);
+
+impl Service {
+    fn new(name: &str) -> Service {
+        let dir = std::env::temp_dir().join(format!("dockershim-systemd-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let manager = UnixDatagram::bind(dir.join("notify.sock")).unwrap();
+        manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let service = Service { dir, manager };
+        service.configure("");
+        service
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn configure(&self, more: &str) {
+        let place = |key: &str, file: &str| format!("{key} = \"{}\"\n", self.path(file).display());
+        let text = place("docker-endpoint", "docker.sock") + &place("root-directory", "state");
+        let text = text + "network-plugin = \"bridge\"\nallow-other-adapter = true\n" + more;
+        fs::write(self.path("config.toml"), text).unwrap();
+    }
+
+    /// Starts a process as systemd does, with up to two descriptors passed. A shell moves them to their numbers.
+    fn start(&self, endpoint: &str, passed: &[&dyn Passed]) -> Process {
+        let script = "exec 3<&0 4<&1 0</dev/null 1>/dev/null; LISTEN_PID=$$; [ -z \"$LISTEN_FDS\" ] || export LISTEN_PID; \
+                      exec \"$0\" \"$@\"";
+        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", script, PROGRAM, "--container-runtime-endpoint", endpoint]);
+        command.arg(format!("--config={}", self.path("config.toml").display())).stderr(log);
+        command.env("NOTIFY_SOCKET", self.path("notify.sock")).env("WATCHDOG_USEC", "400000");
+        let mut passed_on = passed.iter().map(|passed| Stdio::from(passed.duplicate()));
+        if !passed.is_empty() {
+            command.env("LISTEN_FDS", passed.len().to_string()).env("LISTEN_FDNAMES", "cri:second");
+        }
+        command.stdin(passed_on.next().unwrap_or_else(Stdio::null));
+        command.stdout(passed_on.next().unwrap_or_else(Stdio::null));
+        Process(command.spawn().unwrap())
+    }
+
+    /// The next notification that is no sign of life, and how many signs of life came before it.
+    fn told(&self) -> (String, usize) {
+        let (mut words, mut alive) = ([0; 4096], 0);
+        loop {
+            let length = self.manager.recv(&mut words).expect("a notification");
+            match std::str::from_utf8(&words[..length]).unwrap() {
+                "WATCHDOG=1" => alive += 1,
+                other => return (other.to_owned(), alive),
+            }
+        }
+    }
+
+    /// Passes over notifications until one begins so; with it, how many signs of life came before it.
+    fn until_told(&self, beginning: &str) -> (String, usize) {
+        let end = Instant::now() + Duration::from_secs(20);
+        let mut alive = 0;
+        loop {
+            let (words, more) = self.told();
+            alive += more;
+            if words.starts_with(beginning) {
+                return (words, alive);
+            }
+            assert!(Instant::now() < end, "{beginning} is not told");
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// Waits until the log has these words so many times.
+    fn until_logged(&self, words: &str, times: usize) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while self.log().matches(words).count() < times {
+            assert!(Instant::now() < end, "{words:?} is not in the log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.dir).unwrap();
+    }
+}
+
+impl Process {
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    fn stop(mut self) {
+        self.signal(Signal::TERM);
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What can be passed.
+trait Passed {
+    fn duplicate(&self) -> OwnedFd;
+}
+
+impl Passed for UnixListener {
+    fn duplicate(&self) -> OwnedFd {
+        self.try_clone().unwrap().into()
+    }
+}
+
+impl Passed for File {
+    fn duplicate(&self) -> OwnedFd {
+        self.try_clone().unwrap().into()
+    }
+}
+
+/// A call on a connection of its own.
+async fn version(socket: &Path) -> Result<String, String> {
+    let endpoint =
+        Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap().timeout(Duration::from_secs(20));
+    let channel = endpoint.connect().await.map_err(|error| format!("{error:?}"))?;
+    let version = RuntimeServiceClient::new(channel).version(cri::VersionRequest::default()).await;
+    version.map(|version| version.into_inner().runtime_name).map_err(|status| format!("{status:?}"))
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn the_service_manager_is_told_of_each_turn() {
+    let service = Service::new("told");
+    let process = service.start(&format!("unix://{}", service.path("cri.sock").display()), &[]);
+    assert_eq!(service.told().0, "READY=1\nSTATUS=serving");
+    let (status, _) = service.until_told("STATUS=");
+    assert!(status.contains("not ready: the engine has not been listed yet"), "{status}");
+    // an engine that is down is no reason to be restarted: life goes on until somebody ends it
+    std::thread::sleep(Duration::from_secs(2));
+    process.signal(Signal::HUP);
+    let (reloading, alive) = service.until_told("RELOADING=1");
+    assert!(alive >= 5, "{alive} signs of life in 2 s");
+    let monotonic = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+    let uptime: f64 = fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((monotonic.parse::<f64>().unwrap() / 1e6 - uptime).abs() < 60.0, "{monotonic} at {uptime}");
+    assert_eq!(service.until_told("READY=1").0, "READY=1");
+    process.signal(Signal::TERM);
+    service.until_told("STOPPING=1");
+    process.stop();
+}
+
+#[test]
+fn a_reload_changes_the_level_and_a_bad_one_nothing() {
+    let service = Service::new("reload");
+    let process = service.start(&format!("unix://{}", service.path("cri.sock").display()), &[]);
+    service.until_told("READY=1");
+    assert!(!service.log().contains("DEBUG"), "{}", service.log());
+    service.configure("log-level = \"debug\"\nlog-spool-files = 9\n");
+    process.signal(Signal::HUP);
+    service.until_told("RELOADING=1");
+    service.until_told("READY=1");
+    service.until_logged("configuration read again now=[\"log-level\"] at_restart=[\"log-spool-files\"]", 1);
+    service.until_logged("DEBUG", 1);
+    service.configure("log-level = \"info\"\nlog-levle = \"info\"\n");
+    process.signal(Signal::HUP);
+    service.until_told("RELOADING=1");
+    service.until_told("READY=1");
+    let place =
+        format!("{}:6: unknown key \"log-levle\"; did you mean \"log-level\"?", service.path("config.toml").display());
+    service.until_logged(&format!("the configuration stays as it was: {place}"), 1);
+    let debug = service.log().matches("DEBUG").count();
+    service.until_logged("DEBUG", debug + 1);
+    service.configure("log-level = \"warn\"\n");
+    process.signal(Signal::HUP);
+    service.until_told("RELOADING=1");
+    service.until_told("READY=1");
+    process.stop();
+    assert!(!service.log().contains("shutting down"), "told at info, and the level is warn:\n{}", service.log());
+}
+
+#[tokio::test]
+async fn passed_sockets_are_served_and_left_where_they_are() {
+    let service = Service::new("passed");
+    let paths = [service.path("a.sock"), service.path("b.sock")];
+    let [first, second] = paths.each_ref().map(|path| UnixListener::bind(path).unwrap());
+    let process = service.start("fd://", &[&first, &second]);
+    for path in &paths {
+        assert_eq!(version(path).await, Ok("docker".to_owned()));
+    }
+    process.stop();
+    assert!(paths.iter().all(|path| path.exists()));
+    // nobody serves, and the connection waits for who comes next
+    let waiting = tokio::spawn({
+        let path = paths[0].clone();
+        async move { version(&path).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let process = service.start("fd://", &[&first]);
+    assert_eq!(waiting.await.unwrap(), Ok("docker".to_owned()));
+    process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_new_call_fails_while_a_successor_takes_over() {
+    let service = Service::new("restart");
+    let path = service.path("cri.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut process = service.start("fd://", &[&listener]);
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (path, done, answered) = (path.clone(), done.clone(), answered.clone());
+            tokio::spawn(async move {
+                while !done.load(Ordering::Relaxed) {
+                    version(&path).await?;
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok::<_, String>(())
+            })
+        })
+        .collect();
+    for _ in 0..2 {
+        let before = answered.load(Ordering::Relaxed);
+        let end = Instant::now() + Duration::from_secs(20);
+        while answered.load(Ordering::Relaxed) < before + 20 {
+            assert!(Instant::now() < end, "nobody is answered:\n{}", service.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let (old, listener) = (process, listener.try_clone().unwrap());
+        tokio::task::spawn_blocking(move || old.stop()).await.unwrap();
+        process = service.start("fd://", &[&listener]);
+    }
+    done.store(true, Ordering::Relaxed);
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), Ok(()));
+    }
+    process.stop();
+}
+
+#[test]
+fn passed_sockets_that_are_none_are_told() {
+    let service = Service::new("none");
+    let end = |mut process: Process, told: &str| {
+        assert!(!process.0.wait().unwrap().success());
+        assert!(service.log().contains(told), "{}", service.log());
+    };
+    end(service.start("fd://", &[]), "none were passed to this process (LISTEN_FDS, LISTEN_PID)");
+    end(service.start("fd://", &[&File::open("/dev/null").unwrap()]), "descriptor 3 (cri)");
+    let listener = UnixListener::bind(service.path("a.sock")).unwrap();
+    end(service.start("fd://", &[&listener, &File::open("/dev/null").unwrap()]), "descriptor 4 (second)");
+}
+
+#[test]
+fn the_program_tells_its_configuration() {
+    let service = Service::new("config");
+    let file = service.path("config.toml").display().to_string();
+    let text = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
+    let checked = run(&["config", "check", &file]);
+    assert!(checked.status.success() && text(&checked).contains("can be used"), "{checked:?}");
+    let dumped = run(&["config", "dump", "--config", &file, "--log-level=debug"]);
+    assert!(text(&dumped).contains(&format!("# {file}:3\n")) && text(&dumped).contains("# flag\n"), "{dumped:?}");
+    assert!(text(&run(&["config", "default"])).contains("\n#log-level = \"info\"\n"));
+    for flag in ["--version", "--buildinfo"] {
+        assert!(text(&run(&[flag])).starts_with("dockershim "));
+    }
+    service.configure("log-level = 5\n");
+    let refused = run(&["config", "check", &file]);
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && told.starts_with(&format!("dockershim: {file}:5: log-level: text")), "{told}");
+    let unknown = String::from_utf8(run(&["--log-levle=info"]).stderr).unwrap();
+    assert!(unknown.contains("--log-level"), "{unknown}");
+}
