@@ -37,4 +37,4 @@ fuzz:     ## each fuzz target for a minute (cargo-fuzz, and a nightly toolchain)
 	for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
 demo:     ## a first pod, on this machine's Docker
 	scripts/demo.sh
-ci:       test fuzz-check demo ## what CI runs: the tests, the fuzz targets as far as they compile, and a first pod
+ci:       test fuzz-check test-deb demo ## what CI runs: the tests, the fuzz targets as far as they compile, the package, and a first pod
