@@ -53,7 +53,8 @@ impl Cgroup {
     /// Writes again what no longer holds, and tells whether there was any.
     pub fn hold(&self, wishes: &BTreeMap<String, String>) -> Result<bool, Error> {
         let held = self.read_back(wishes);
-        let drifted = |(name, value): &(&String, &String)| held.get(*name).is_some_and(|held| !is_same(held, value));
+        let drifted =
+            |(name, value): &(&String, &String)| held.get(*name).is_some_and(|held| !is_same(name, held, value));
         let drifted: BTreeMap<String, String> =
             wishes.iter().filter(drifted).map(|(name, value)| (name.clone(), value.clone())).collect();
         self.write(&drifted)?;
@@ -90,15 +91,21 @@ enum File {
     V2(PathBuf),
 }
 
-/// Whether a file holds what was written: the kernel rounds bytes down to whole pages, and on v1 the largest number is no limit.
-fn is_same(held: &str, written: &str) -> bool {
+/// Whether a file holds what was written: the kernel rounds bytes of memory down to whole pages, and on v1 the largest number is
+/// no limit.
+fn is_same(name: &str, held: &str, written: &str) -> bool {
     const PAGE_BYTES: u64 = 4096;
     match (held.parse::<u64>(), written.parse::<u64>()) {
         _ if held == written => true,
-        (Ok(held), Ok(written)) => held == written - written % PAGE_BYTES,
+        (Ok(held), Ok(written)) => counts_memory(name) && held == written - written % PAGE_BYTES,
         (Ok(held), Err(_)) => written == "max" && held >= UNLIMITED,
         _ => false,
     }
+}
+
+/// Whether a file holds bytes of memory.
+fn counts_memory(name: &str) -> bool {
+    matches!(name, "memory.min" | "memory.low" | "memory.high" | "memory.max") || name.starts_with("memory.swap.")
 }
 
 impl Error {
@@ -263,7 +270,11 @@ mod tests {
         assert!(!v2(&tree).hold(&all).unwrap());
         let held = [("memory.high", "8192"), ("memory.low", "4096"), ("memory.oom.group", "1")];
         assert_eq!(v2(&tree).read_back(&all), wishes(&held));
-        assert!(is_same("9223372036854771712", "max") && is_same("max", "max") && !is_same("max", "1"));
+        let is_same_limit = |held, written| is_same("memory.max", held, written);
+        assert!(
+            is_same_limit("9223372036854771712", "max") && is_same_limit("max", "max") && !is_same_limit("max", "1")
+        );
+        assert!(!is_same("memory.oom.group", "0", "1") && !is_same("pids.max", "4096", "5000"));
     }
 
     #[test]
