@@ -61,7 +61,11 @@ impl Halves {
         };
         let request = request_id(headers.get("requestid"), role, incoming.id());
         let known = self.waiting.get(&request);
-        if known.is_some_and(|known| known.role == role || known.port != port) || self.waiting.len() >= MOST_HALVES {
+        let fits = match known {
+            Some(known) => known.role != role && known.port == port,
+            None => self.waiting.len() < MOST_HALVES,
+        };
+        if !fits {
             tracing::debug!(request, "a stream that makes no pair is refused");
             return None;
         }
