@@ -168,7 +168,7 @@ impl Cni {
     }
 
     /// Whether pods can be joined to a network now; if not, why. Costs a look for the plugins' executables, no file is read and
-    /// nothing is run: what plugins say of themselves is what they said at most some seconds ago.
+    /// nothing is run: what plugins say of themselves is what they said last, asked anew when that is some seconds old.
     pub fn ready(&self) -> Result<(), Error> {
         let list = self.inner.conf_dir.current()?;
         for plugin in &list.plugins {
@@ -195,13 +195,19 @@ impl Cni {
             return;
         }
         let _alone = self.inner.turns.write().await;
-        sandboxes.extend(self.attached());
+        match self.inner.records.names() {
+            Ok(attached) => sandboxes.extend(attached),
+            Err(error) => {
+                tracing::warn!(%error, "no garbage collection: records of network attachments can't be listed");
+                return;
+            }
+        }
         sandboxes.sort_unstable();
         sandboxes.dedup();
         Network { list: &list, bin: &self.inner.dirs.bin }.collect_garbage(&sandboxes).await;
     }
 
-    /// Joins a pod to the network, and gives its addresses without prefix lengths: IPv4 first, at least one.
+    /// Joins a pod to the network, and gives its addresses without prefix lengths: in the plugins' order, at least one.
     ///
     /// A failure of a plugin is undone; what could not be undone is left for [`Cni::del`]. Until that has been called, a second
     /// ADD of a sandbox is refused.
