@@ -2,7 +2,7 @@
 
 use bollard::models::Mount;
 
-use super::mount::bind;
+use super::mount::{bind, parts};
 use super::node::Node;
 use crate::cri;
 use crate::error::Result;
@@ -46,7 +46,7 @@ pub(super) fn is_ours(source: &str, destination: &str, sandbox: &str) -> bool {
 
 /// Whether a path is `/etc/name`, however it is written.
 fn is_file(path: &str, name: &str) -> bool {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").eq(["etc", name])
+    parts(path).eq(["etc", name])
 }
 
 #[cfg(test)]

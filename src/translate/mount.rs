@@ -59,7 +59,9 @@ pub(super) fn mounts(mounts: &[cri::Mount], sources: &[Source], node: &Node) -> 
     for (index, mount) in mounts.iter().enumerate() {
         let at = format!("config.mounts[{index}]");
         let asked = check(&at, mount)?;
-        if let Some(other) = taken.insert(mount.container_path.as_str(), index) {
+        // as the Engine tells it
+        let mount = &cri::Mount { container_path: clean(&mount.container_path), ..mount.clone() };
+        if let Some(other) = taken.insert(mount.container_path.clone(), index) {
             return Err(Error::invalid(format!("{at}.container_path"), format!("is that of mounts[{other}] too")));
         }
         match (image_of(mount), sources.get(index)) {
@@ -72,6 +74,16 @@ pub(super) fn mounts(mounts: &[cri::Mount], sources: &[Source], node: &Node) -> 
         }
     }
     Ok(made)
+}
+
+/// What a path is made of, however it is written.
+pub(super) fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".")
+}
+
+/// An absolute path without what says nothing.
+fn clean(path: &str) -> String {
+    parts(path).flat_map(|part| ["/", part]).collect()
 }
 
 /// Refuses what contradicts itself or Docker can't do; gives the propagation.
@@ -88,11 +100,10 @@ fn check(at: &str, mount: &cri::Mount) -> Result<cri::MountPropagation> {
         image,
         image_sub_path,
     } = mount;
-    let parts = || container_path.split('/').filter(|part| !part.is_empty() && *part != ".");
     let why = match container_path {
         path if !path.starts_with('/') => Some("is not an absolute path"),
-        _ if parts().any(|part| part == "..") => Some("leads out of where it seems to"),
-        _ if parts().next().is_none() => Some("is the container's own root"),
+        path if parts(path).any(|part| part == "..") => Some("leads out of where it seems to"),
+        path if parts(path).next().is_none() => Some("is the container's own root"),
         path if path.contains('\0') => Some("has a NUL in it"),
         _ => None,
     };
