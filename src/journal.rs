@@ -23,8 +23,7 @@ impl Journal {
         let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
         let lines = match format {
             LoggingFormat::Text => lines.boxed(),
-            // one span is enough: an RPC's, or that of what it waits for
-            LoggingFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+            LoggingFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
         };
         tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines))?;
         Ok(Journal { filter: handle })

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, unfold};
 use tonic::{Response, Status};
 use tracing::field::Empty;
-use tracing::{Instrument, Level, debug, error_span, info, warn};
+use tracing::{Instrument, Level, Span, debug, error_span, info, warn};
 
 use super::status;
 use crate::error::{Error, Result};
@@ -20,11 +20,14 @@ pub(super) type Reply<T> = std::result::Result<Response<T>, Status>;
 /// Runs a verb for the RPC named. Whatever is logged meanwhile carries the request's number, and the pod, sandbox or container
 /// that it is about as soon as the verb knows.
 pub(super) async fn answer<T>(rpc: &'static str, verb: impl Future<Output = Result<T>>) -> Reply<T> {
+    run(rpc, verb).instrument(span()).await
+}
+
+fn span() -> Span {
     static REQUESTS: AtomicU64 = AtomicU64::new(1);
     let request = REQUESTS.fetch_add(1, Ordering::Relaxed);
     // of the gravest level, so that no line of whatever level is without it
-    let span = error_span!("rpc", request, pod = Empty, sandbox = Empty, container = Empty);
-    run(rpc, verb).instrument(span).await
+    error_span!("rpc", request, pod = Empty, sandbox = Empty, container = Empty)
 }
 
 async fn run<T>(rpc: &'static str, verb: impl Future<Output = Result<T>>) -> Reply<T> {
@@ -42,26 +45,32 @@ pub(super) async fn stream<T: Send + 'static>(
     rpc: &'static str,
     verb: impl Future<Output = Result<Replies<T>>>,
 ) -> Reply<ReplyStream<T>> {
+    let span = span();
     let mut call = Call { rpc, since: Instant::now(), ended: false };
-    let replies = verb.await.map_err(|error| {
-        call.ended(Some(&error));
+    let replies = verb.instrument(span.clone()).await.map_err(|error| {
+        span.in_scope(|| call.ended(Some(&error)));
         status::of(&error)
     })?;
-    let told = unfold(Some((call, replies)), |state| async {
-        let (mut call, mut replies) = state?;
-        match replies.next().await {
-            Some(Ok(reply)) => Some((Ok(reply), Some((call, replies)))),
-            Some(Err(error)) => {
-                call.ended(Some(&error));
-                Some((Err(status::of(&error)), None))
-            }
-            None => {
-                call.ended(None);
-                None
-            }
-        }
-    });
+    let told = unfold(Some((call, replies)), move |state| next(state).instrument(span.clone()));
     Ok(Response::new(told.boxed()))
+}
+
+/// A stream on its way.
+type Streaming<T> = (Call, Replies<T>);
+
+async fn next<T>(streaming: Option<Streaming<T>>) -> Option<(std::result::Result<T, Status>, Option<Streaming<T>>)> {
+    let (mut call, mut replies) = streaming?;
+    match replies.next().await {
+        Some(Ok(reply)) => Some((Ok(reply), Some((call, replies)))),
+        Some(Err(error)) => {
+            call.ended(Some(&error));
+            Some((Err(status::of(&error)), None))
+        }
+        None => {
+            call.ended(None);
+            None
+        }
+    }
 }
 
 /// An RPC on its way; when it is dropped before its end, its client has gone away.
