@@ -148,7 +148,7 @@ impl Error {
         let Error::Value { key, place, reason } = self else { return self };
         let origin = settings.iter().find(|setting| setting.key.name == key).map(|setting| &setting.origin);
         let place = match origin {
-            Some(Origin::File { .. }) => format!("{}: {key}", origin.unwrap_or(&Origin::Default)),
+            Some(origin @ Origin::File { .. }) => format!("{origin}: {key}"),
             Some(Origin::Variable(name)) => name.clone(),
             _ => place,
         };

@@ -39,8 +39,8 @@ impl fmt::Display for ApiVersion {
 /// What not every supported engine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
-    /// `stop?signal=` and content types on hijacked streams.
-    StopSignal,
+    /// Content types on hijacked streams.
+    StreamContentType,
     /// `system/df?type=`.
     DiskUsageOfImages,
     /// `seccomp=builtin` (Docker 23).
@@ -59,7 +59,7 @@ impl Feature {
     /// The first API version that has it.
     pub fn since(self) -> ApiVersion {
         let minor = match self {
-            Feature::StopSignal | Feature::DiskUsageOfImages | Feature::SeccompBuiltin => 42,
+            Feature::StreamContentType | Feature::DiskUsageOfImages | Feature::SeccompBuiltin => 42,
             Feature::Annotations => 43,
             Feature::RecursiveReadOnly | Feature::Cdi => 44,
             Feature::ImageMount => 48,
@@ -76,7 +76,7 @@ mod tests {
     fn versions_compare_by_number_not_by_text() {
         let v = |text| ApiVersion::parse(text).unwrap();
         assert!(v("1.9") < v("1.41"));
-        assert!(!v("1.41").has(Feature::StopSignal));
+        assert!(!v("1.41").has(Feature::StreamContentType));
         assert!(v("1.48").has(Feature::ImageMount));
         assert_eq!(ApiVersion::parse("x.1"), None);
         assert_eq!(v("1.51").to_string(), "1.51");

@@ -68,7 +68,7 @@ impl Engine {
             }
             return Err(Error::of_status(status.as_u16(), message));
         }
-        let told = self.api().is_some_and(|api| api.has(Feature::StopSignal));
+        let told = self.api().is_some_and(|api| api.has(Feature::StreamContentType));
         let content_type = response.headers().get(header::CONTENT_TYPE).filter(|_| told);
         let framing = framing(content_type.map(|value| value.as_bytes()), tty);
         let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| lost(error.into()))?;

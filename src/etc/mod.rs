@@ -8,7 +8,6 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{XattrFlags, fsetxattr};
 use rustix::io::Errno;
@@ -115,7 +114,7 @@ impl Etc {
         self.dir.join(sandbox)
     }
 
-    /// Writes a sandbox's files, unless they are there.
+    /// Writes a sandbox's files, unless they are there. The caller sees to it that one does so at a time.
     pub fn keep(&self, sandbox: &str, content: &Content) -> Result<(), Error> {
         let dir = self.of(sandbox);
         if dir.is_dir() {
@@ -126,7 +125,7 @@ impl Etc {
             None => node_resolv_conf(Path::new(NODE_RESOLV_CONF))?,
         };
         let texts = [resolv_conf.as_slice(), content.hosts.as_bytes(), content.hostname.as_bytes()];
-        let beside = self.dir.join(format!("{UNFINISHED}{sandbox}.{}", next_number()));
+        let beside = self.dir.join(format!("{UNFINISHED}{sandbox}"));
         let written = write_all(&beside, texts, &content.label).and_then(|()| fs::rename(&beside, &dir));
         written.map_err(|source| {
             // the failure is told; a leftover goes with the next opening
@@ -167,12 +166,6 @@ impl Etc {
 /// Docker's ids, which sandboxes have.
 fn is_id(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// Tells apart two writes of one sandbox's files at the same time.
-fn next_number() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A node without the file has no name servers to hand on.

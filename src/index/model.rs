@@ -188,34 +188,6 @@ impl Container {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn port(protocol: &str, ip: &str, port: u16) -> HostPort {
-        HostPort { protocol: protocol.into(), ip: ip.into(), port }
-    }
-
-    #[test]
-    fn a_port_of_all_addresses_takes_each_of_them() {
-        let taken = |ip: &str, other: &str| port("tcp", ip, 80).overlaps(&port("tcp", other, 80));
-        for (one, other) in [("", ""), ("", "10.0.0.1"), ("", "fd00::1"), ("0.0.0.0", "10.0.0.1"), ("::", "fd00::1")] {
-            assert!(taken(one, other) && taken(other, one), "{one:?} {other:?}");
-        }
-        for (one, other) in [("10.0.0.1", "10.0.0.2"), ("0.0.0.0", "fd00::1"), ("::", "10.0.0.1")] {
-            assert!(!taken(one, other) && !taken(other, one), "{one:?} {other:?}");
-        }
-    }
-
-    #[test]
-    fn protocols_and_numbers_are_apart() {
-        assert!(!port("tcp", "", 53).overlaps(&port("udp", "", 53)));
-        assert!(!port("tcp", "", 53).overlaps(&port("tcp", "", 54)));
-        assert_eq!(port("tcp", "fd00::1", 53).to_string(), "[fd00::1]:53/tcp");
-        assert_eq!(port("udp", "", 53).to_string(), "53/udp");
-    }
-}
-
 /// What can happen to a sandbox or a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happening {
@@ -242,4 +214,32 @@ pub struct Event {
     pub sandbox: Option<Arc<Sandbox>>,
     /// All containers of the sandbox.
     pub containers: Vec<Arc<Container>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(protocol: &str, ip: &str, port: u16) -> HostPort {
+        HostPort { protocol: protocol.into(), ip: ip.into(), port }
+    }
+
+    #[test]
+    fn a_port_of_all_addresses_takes_each_of_them() {
+        let taken = |ip: &str, other: &str| port("tcp", ip, 80).overlaps(&port("tcp", other, 80));
+        for (one, other) in [("", ""), ("", "10.0.0.1"), ("", "fd00::1"), ("0.0.0.0", "10.0.0.1"), ("::", "fd00::1")] {
+            assert!(taken(one, other) && taken(other, one), "{one:?} {other:?}");
+        }
+        for (one, other) in [("10.0.0.1", "10.0.0.2"), ("0.0.0.0", "fd00::1"), ("::", "10.0.0.1")] {
+            assert!(!taken(one, other) && !taken(other, one), "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn protocols_and_numbers_are_apart() {
+        assert!(!port("tcp", "", 53).overlaps(&port("udp", "", 53)));
+        assert!(!port("tcp", "", 53).overlaps(&port("tcp", "", 54)));
+        assert_eq!(port("tcp", "fd00::1", 53).to_string(), "[fd00::1]:53/tcp");
+        assert_eq!(port("udp", "", 53).to_string(), "53/udp");
+    }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A walk through a large layer keeps a disk busy for long. So one is under way at a time; each is followed by a rest of nine
-//! times its length, and its layer is due again after a hundred times of it, 10 s at the least. Nobody asks: nothing is measured.
+//! times its length (10 s at most), and its layer is due again after a hundred times of it, 10 s at the least. Nobody asks: nothing is measured.
 //! What is asked for in one call takes nothing away from what is known of other containers.
 
 use std::collections::HashMap;

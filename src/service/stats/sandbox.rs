@@ -105,8 +105,9 @@ fn read_pod(kept: &Stats, pod: &Pod) -> Result<cri::PodSandboxStats, cgroup::Err
     let mut figures = PodFigures { interfaces: pod.interfaces(), processes: 1, containers: Vec::new() };
     for container in &pod.containers {
         let Some(reading) = left_out(container, kept.cgroups.read(container)) else { continue };
-        let cgroup = kept.cgroups.of(container.id.as_str(), container.pid)?;
-        let processes = cgroup.processes().map_or(0, |pids| pids.len());
+        // ended since: its pod stays
+        let cgroup = kept.cgroups.of(container.id.as_str(), container.pid);
+        let processes = cgroup.and_then(|cgroup| cgroup.processes()).map_or(0, |pids| pids.len());
         figures.processes += u64::try_from(processes).unwrap_or(0);
         let layer = kept.layers.of(&container.id);
         figures.containers.push(stats::container_stats(container, &reading, layer.as_deref()));
