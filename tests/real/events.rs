@@ -108,6 +108,7 @@ async fn each_of_many_ends_is_told_once_and_soon(case: Case) {
         assert_eq!((stopped.len(), started.len()), (*ends, ends + 1), "container {number}");
         if number % 2 == 0 {
             let died = &engines[&(id.clone(), true)];
+            assert_eq!(died.len(), stopped.len(), "container {number}");
             lags.extend(died.iter().zip(stopped).map(|(engine, our)| our.saturating_duration_since(*engine)));
         }
     }
