@@ -306,8 +306,8 @@ async fn pods_at_once_wait_for_a_slow_plugin_together(mut case: Case) {
     let (quick, _) = run_many(&case, &first, "quick").await;
     std::fs::write(&node.delay, SLOW.as_secs().to_string()).unwrap();
     let (slow, reads) = run_many(&case, &first, "slow").await;
-    // half as much again for the engine's moods
-    assert!(slow < quick + quick / 2 + SLOW, "{MANY} pods: {quick:?} with a quick plugin, {slow:?} with a slow one");
+    // one after the other they would wait fifty times as long; what else runs on the machine takes its part of both
+    assert!(slow < 2 * quick + 4 * SLOW, "{MANY} pods: {quick:?} with a quick plugin, {slow:?} with a slow one");
     assert!(slow >= SLOW, "the plugin was slow");
     // a single read may meet a machine that is busy with something else
     let (median, late) = (reads[reads.len() / 2], reads[reads.len() * 9 / 10]);

@@ -241,7 +241,7 @@ async fn counts(case: &Case) -> Value {
 
 async fn what_overran_while_nobody_read_is_a_counted_gap(case: Case) {
     let pod = case.run_pod("gap").await;
-    let config = sh("main", "echo first; sleep 2; seq 1 20000; echo last; exec sleep 3600");
+    let config = sh("main", "echo first; sleep 6; seq 1 20000; echo last; exec sleep 3600");
     let id = case.start(&pod, &config).await;
     let log = pod.log(&config);
     let has = |line: &'static str| {
@@ -252,6 +252,8 @@ async fn what_overran_while_nobody_read_is_a_counted_gap(case: Case) {
         }
     };
     eventually("the first line is there", Duration::from_secs(10), has(" first\n")).await;
+    // positions are kept once a second: without one, nobody can tell what was missed
+    tokio::time::sleep(Duration::from_secs(2)).await;
     case.lab.shim.kill();
     let last = || async {
         let path = format!("/containers/{id}/logs?stdout=1&tail=1");
