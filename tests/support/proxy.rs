@@ -109,11 +109,17 @@ fn chunks(client: &mut BufReader<UnixStream>, mut server: &UnixStream) -> std::i
     }
 }
 
+/// The daemon's own question whether the engine still lists, every few seconds whatever else happens.
+pub(crate) const HEARTBEAT: &str = "GET /containers/json?limit=1";
+
 /// `POST /v1.41/containers/0af3…/start?x=y HTTP/1.1` → `POST /containers/{}/start`.
 fn template(line: &str) -> String {
     let mut words = line.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = target.split('?').next().unwrap_or_default();
+    if method == "GET" && target.ends_with("/containers/json?limit=1") {
+        return HEARTBEAT.to_owned();
+    }
     let mut parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
     if parts.first().is_some_and(|part| part.starts_with("v1.")) {
         parts.remove(0);
