@@ -206,7 +206,7 @@ fn the_page_tells_what_becomes_of_each_field() {
 fn every_note_is_of_a_field() {
     let paths: Vec<_> = REQUESTS.iter().flat_map(|(request, _)| leaves(request)).collect();
     let used: BTreeSet<_> = paths.iter().filter_map(|path| note(path)).collect();
-    let idle: Vec<_> = NOTES.iter().filter(|(_, text)| !used.contains(text)).collect();
+    let idle: Vec<_> = NOTES.iter().filter(|note| !used.contains(note)).collect();
     assert!(idle.is_empty(), "of no field: {idle:#?}");
 }
 
@@ -220,7 +220,7 @@ fn page() -> String {
         write!(page, "\n## {request}: {what}\n\n| field | Docker | needs | |\n|---|---|---|---|\n").unwrap();
         for path in leaves(request) {
             let (made, needs) = row(request, &path);
-            let note = note(&path).unwrap_or_default();
+            let (_, note) = note(&path).copied().unwrap_or_default();
             let field = path.trim_start_matches(&format!("{request}."));
             assert!(!made.is_empty() || !note.is_empty(), "{path} does nothing, and nobody says why");
             writeln!(page, "| `{field}` | {made} | {needs} | {note} |").unwrap();
@@ -229,9 +229,10 @@ fn page() -> String {
     page
 }
 
-fn note(path: &str) -> Option<&'static str> {
+/// The note whose path fits best.
+fn note(path: &str) -> Option<&'static (&'static str, &'static str)> {
     let fits = NOTES.iter().filter(|(end, _)| path.ends_with(end));
-    fits.max_by_key(|(end, _)| end.len()).map(|(_, text)| *text)
+    fits.max_by_key(|(end, _)| end.len())
 }
 
 /// What a field changes, and the API version that it needs.
@@ -255,7 +256,11 @@ fn row(request: &str, path: &str) -> (String, String) {
     };
     let with = match with {
         Ok(with) => with,
-        Err(_) => return ("refused".to_owned(), String::new()),
+        Err(error) => {
+            let field = path.rsplit('.').next().unwrap_or_default();
+            assert!(error.to_string().contains(field), "{path} is refused without its name: {error}");
+            return ("refused".to_owned(), String::new());
+        }
     };
     // where what stands beside the field can't be without it, the bare request is compared with
     let without = without.or_else(|_| made(request, &tree(request, request), &newest)).unwrap_or_default();

@@ -16,6 +16,7 @@ pub mod figures;
 mod fixture;
 pub mod oom;
 mod parse;
+mod same;
 mod usage;
 mod v1;
 mod v2;

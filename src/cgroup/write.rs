@@ -11,7 +11,8 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Cgroup, Error, Place, UNLIMITED};
+use super::same::is_same;
+use super::{Cgroup, Error, Place};
 
 impl Cgroup {
     /// Writes each wish, in the order of their names, up to the first that fails. A container that has ended has no wishes left.
@@ -89,23 +90,6 @@ impl Cgroup {
 enum File {
     V1(PathBuf),
     V2(PathBuf),
-}
-
-/// Whether a file holds what was written: the kernel rounds bytes of memory down to whole pages, and on v1 the largest number is
-/// no limit.
-fn is_same(name: &str, held: &str, written: &str) -> bool {
-    const PAGE_BYTES: u64 = 4096;
-    match (held.parse::<u64>(), written.parse::<u64>()) {
-        _ if held == written => true,
-        (Ok(held), Ok(written)) => counts_memory(name) && held == written - written % PAGE_BYTES,
-        (Ok(held), Err(_)) => written == "max" && held >= UNLIMITED,
-        _ => false,
-    }
-}
-
-/// Whether a file holds bytes of memory.
-fn counts_memory(name: &str) -> bool {
-    matches!(name, "memory.min" | "memory.low" | "memory.high" | "memory.max") || name.starts_with("memory.swap.")
 }
 
 impl Error {

@@ -50,6 +50,11 @@ impl Daemon {
         if let Some(known) = self.accounts.get(&image.id) {
             return Ok(known);
         }
+        // containers that are made at the same time take one look
+        let _lock = self.locks.hold(&format!("accounts of {}", image.id)).await;
+        if let Some(known) = self.accounts.get(&image.id) {
+            return Ok(known);
+        }
         let read = self.with_probe(image, async |probe: &str| {
             let passwd = self.engine.read_file(probe, "/etc/passwd", MOST_BYTES).await?;
             let group = self.engine.read_file(probe, "/etc/group", MOST_BYTES).await?;

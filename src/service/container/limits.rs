@@ -1,6 +1,7 @@
 //! Limits that Docker's API has no field for: written beside the Engine when a container starts, after every update, and whenever
 //! something else has written over them.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use crate::index::model::{Container, State};
 use crate::service::Daemon;
 use crate::translate::resources::tell_wishes;
 
+/// ESRCH.
+const NO_PROCESS: i32 = rustix::io::Errno::SRCH.raw_os_error();
 /// Between two looks whether limits still hold.
 const PERIOD: Duration = Duration::from_secs(30);
 
@@ -23,8 +26,9 @@ pub(super) fn write(daemon: &Daemon, container: &Container, pid: i32) -> Result<
     };
     if let Some(score) = container.oom_score_wish {
         match std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error.into())),
-            _ => {}
+            // the process has ended, before the file was opened or after
+            Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(NO_PROCESS) => {}
+            written => written.map_err(|error| failed(error.into()))?,
         }
     }
     if container.cgroup_wishes.is_empty() {
