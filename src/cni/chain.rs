@@ -103,7 +103,18 @@ impl Chain<'_> {
             debug!(took = ?begun.elapsed(), passed = ended.is_ok(), "plugin ended");
             ended
         };
-        timed.instrument(span).await.map_err(failed)
+        timed.instrument(span).await.map_err(|failure| failed(self.explain(plugin, failure)))
+    }
+
+    /// A plugin whose own IPAM plugin is missing says so in its own words; this way it is told from other refusals.
+    fn explain(&self, plugin: &Plugin, failure: Failure) -> Failure {
+        let has_answered = matches!(failure, Failure::Refused { .. } | Failure::Died { .. });
+        match plugin.delegate().filter(|_| has_answered).map(|delegate| (delegate, plugin::find(delegate, self.bin))) {
+            Some((delegate, Err(Failure::NotFound { dirs }))) => {
+                Failure::Alone { delegate: delegate.to_owned(), dirs, source: Box::new(failure) }
+            }
+            _ => failure,
+        }
     }
 
     fn failed(&self, plugin: &Plugin, verb: Verb, source: Failure) -> Error {

@@ -43,6 +43,13 @@ pub(super) struct Plugin {
     pub(super) json: Map<String, Value>,
 }
 
+impl Plugin {
+    /// The plugin that this one gets addresses from: it calls it by itself.
+    pub(super) fn delegate(&self) -> Option<&str> {
+        self.json.get("ipam")?.get("type")?.as_str().filter(|kind| !kind.is_empty())
+    }
+}
+
 /// A list as it is kept on disk: all else is read from it again.
 #[derive(Serialize, Deserialize)]
 struct Stored {

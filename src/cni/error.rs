@@ -113,9 +113,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a plugin's executable isn't there.
+    /// Whether a plugin's executable isn't there, or that of the one it gets addresses from.
     pub(super) fn is_absent_plugin(&self) -> bool {
-        matches!(self, Error::Plugin { source, .. } if matches!(**source, Failure::NotFound { .. }))
+        let is_absent = |failure: &Failure| matches!(failure, Failure::NotFound { .. } | Failure::Alone { .. });
+        matches!(self, Error::Plugin { source, .. } if is_absent(source))
     }
 }
 
@@ -152,6 +153,16 @@ pub enum Failure {
         path: PathBuf,
         /// The system's words.
         source: io::Error,
+    },
+    /// The plugin refused or died, and the one that it gets addresses from is not there.
+    #[error("{source}; its IPAM plugin {delegate} is not found in {}", list(dirs))]
+    Alone {
+        /// The IPAM plugin.
+        delegate: String,
+        /// Where it was looked for.
+        dirs: Vec<PathBuf>,
+        /// The plugin's own words.
+        source: Box<Failure>,
     },
     /// The connection to the running plugin broke.
     #[error("can't read its answer: {source}")]

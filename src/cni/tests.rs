@@ -301,6 +301,32 @@ async fn a_plugin_that_stays_away_is_given_up_and_the_others_do_their_part() {
 }
 
 #[tokio::test]
+async fn a_plugin_whose_ipam_plugin_stays_away_is_given_up_too() {
+    let node = Node::new();
+    node.configure(
+        "10-pods.conflist",
+        &json!({
+            "cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "first", "ipam": {"type": "addresses"}}],
+        }),
+    );
+    node.plugin("first", ADDRESS, REFUSAL);
+    node.plugin("addresses", "", "");
+    node.add(&node.cni()).await.unwrap();
+    assert!(!node.cni().del("c1", None).await.unwrap_err().is_absent_plugin(), "it refuses, and its own is there");
+    std::fs::remove_file(node.dir.path("bin/addresses")).unwrap();
+    for _ in 0..ABSENCES_LIMIT {
+        let error = node.cni().del("c1", None).await.unwrap_err();
+        assert!(
+            error.is_absent_plugin()
+                && error.to_string().contains("the pool is full (code 11); its IPAM plugin addresses"),
+            "{error}"
+        );
+    }
+    node.cni().del("c1", None).await.unwrap();
+    assert_eq!(node.left(), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_plugin_that_refuses_is_never_given_up() {
     let node = Node::with_plugins(&[("first", ADDRESS)]);
     let cni = node.cni();

@@ -166,15 +166,25 @@ async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str, steps: &mut St
         })?;
         steps.done("cni");
     }
-    daemon.keep_etc(&made).await?;
+    if let Err(error) = daemon.keep_etc(&made).await {
+        // as long as the namespace is there to be cleared
+        if let Err(error) = daemon.cni.del(id, Some(&netns_of(made.pid))).await {
+            tracing::warn!(sandbox = id, %error, "network of a failed sandbox not undone; tried once more without its namespace");
+        }
+        return Err(error);
+    }
     Ok(made)
+}
+
+fn netns_of(pid: i32) -> String {
+    format!("/proc/{pid}/ns/net")
 }
 
 fn attachment(config: &cri::PodSandboxConfig, id: &str, pid: i32) -> Result<cni::Attachment> {
     let metadata = config.metadata.clone().unwrap_or_default();
     Ok(cni::Attachment {
         container_id: id.to_owned(),
-        netns: format!("/proc/{pid}/ns/net"),
+        netns: netns_of(pid),
         pod_name: metadata.name,
         pod_namespace: metadata.namespace,
         pod_uid: metadata.uid,

@@ -1,5 +1,5 @@
 //! StopPodSandbox: ends the pod's containers by force, tears its network down, ends the pause container.
-//! Called again and again for dead sandboxes: then it costs nothing. Unknown sandboxes are a success.
+//! Called again and again for dead sandboxes: then it costs two looks for files, and no engine call. Unknown sandboxes are a success.
 
 use futures_util::future::join_all;
 
