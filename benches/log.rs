@@ -14,7 +14,7 @@ mod support;
 
 use std::fs;
 use std::hint::black_box;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -171,6 +171,8 @@ struct Lab {
     cri: Cri,
     pod: String,
     config: cri::PodSandboxConfig,
+    /// What containers wait for: they begin together, and what their start costs is not counted.
+    gate: PathBuf,
 }
 
 impl Lab {
@@ -194,15 +196,22 @@ impl Lab {
             ..cri::PodSandboxConfig::default()
         };
         let pod = cri.run_pod(&config).await.unwrap();
-        Lab { shim, engine, cri, pod, config }
+        Lab { shim, engine, cri, pod, config, gate: workspace::new_dir("gate") }
     }
 
-    /// Starts a container that runs a script; its id and its log.
+    /// Starts a container that runs a script once the gate is open; its id and its log.
     async fn run(&self, name: &str, script: &str) -> (String, PathBuf) {
         let config = cri::ContainerConfig {
             metadata: Some(cri::ContainerMetadata { name: name.to_owned(), attempt: 0 }),
             image: Some(image_spec(BUSYBOX)),
-            command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+            command: ["/bin/sh", "-c", &format!("until [ -e /gate/open ]; do sleep 1; done; {script}")]
+                .map(str::to_owned)
+                .to_vec(),
+            mounts: vec![cri::Mount {
+                host_path: self.gate.display().to_string(),
+                container_path: "/gate".to_owned(),
+                ..cri::Mount::default()
+            }],
             log_path: format!("{name}/0.log"),
             linux: Some(cri::LinuxContainerConfig::default()),
             ..cri::ContainerConfig::default()
@@ -227,11 +236,13 @@ impl Lab {
     /// Runs containers for a while, and tells what that has cost.
     async fn measure(&self, what: &str, containers: usize, script: &str, time: Duration) {
         let [shim, dockerd] = self.pids();
-        let (cpu, rss, counts) = ([cpu_ticks(&shim), cpu_ticks(&dockerd)], resident_kib(&shim), self.counts().await);
         let mut running = Vec::new();
         for number in 0..containers {
             running.push(self.run(&format!("{what}-{number}"), script).await);
         }
+        let (cpu, rss, counts) = ([cpu_ticks(&shim), cpu_ticks(&dockerd)], resident_kib(&shim), self.counts().await);
+        let gate = self.gate.join("open");
+        fs::write(&gate, "").unwrap();
         let log = running[0].1.clone();
         let lags = tokio::task::spawn_blocking(move || sample_lags(&log, time)).await.unwrap();
         let rss_busy = resident_kib(&shim);
@@ -244,6 +255,7 @@ impl Lab {
         for (id, _) in running {
             self.cri.remove(&id).await.unwrap();
         }
+        fs::remove_file(gate).unwrap();
         println!(
             "{what}: {containers} containers, {} MB in {time:?}; CPU {} ms, dockerd {} ms: {:.1} %; lag p50 {:?} p99 {:?} max {:?} \
              of {} looks; RSS {rss} KiB before, {rss_busy} then, {} after; gaps {}, lag classes {}",
@@ -276,9 +288,11 @@ async fn whole() {
     lab.cri.remove_pod(&lab.pod).await.unwrap();
 }
 
-/// How old the first new line is at each look that finds one, sorted; one look each millisecond.
+/// How old the first new line is at each look that finds one, sorted; one look each millisecond. What is there already doesn't count:
+/// it was written while the other containers started.
 fn sample_lags(log: &Path, time: Duration) -> Vec<Duration> {
     let mut file = fs::File::open(log).unwrap();
+    file.seek(SeekFrom::End(0)).unwrap();
     let (mut lags, mut text, began) = (Vec::new(), Vec::new(), Instant::now());
     while began.elapsed() < time {
         text.clear();

@@ -1,6 +1,8 @@
 //! Reads one line of Docker's json-file: `{"log":"text\n","stream":"stdout","attrs":{…},"time":"2026-01-02T03:04:05.6Z"}`.
 //! Pure. Keys come in any order, unknown ones are passed over, and no byte sequence is a reason to panic.
 
+use memchr::{memchr, memchr2, memrchr};
+
 /// Which of its outputs a container wrote to. With a terminal there is only stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -41,6 +43,25 @@ pub struct Escaped<'a> {
 
 /// Reads a line, given without its newline (there is none within). None when it isn't one that Docker writes.
 pub fn parse(line: &[u8]) -> Option<Entry<'_>> {
+    parse_usual(line).or_else(|| parse_any(line))
+}
+
+/// Reads a line in the one form that Docker writes while it adds no attributes, from both ends: the text in between is looked at
+/// once. None: it may be a line all the same.
+fn parse_usual(line: &[u8]) -> Option<Entry<'_>> {
+    let rest = line.strip_prefix(b"{\"log\":\"")?.strip_suffix(b"\"}")?;
+    let (rest, time) = rest.split_at(memrchr(b'"', rest)? + 1);
+    let rest = rest.strip_suffix(b"\",\"time\":\"")?;
+    let (rest, stream) = match rest.strip_suffix(b"\",\"stream\":\"stdout") {
+        Some(rest) => (rest, Stream::Stdout),
+        None => (rest.strip_suffix(b"\",\"stream\":\"stderr")?, Stream::Stderr),
+    };
+    let log = Escaped::whole(rest)?;
+    is_time(time).then_some(Entry { stream, time, log })
+}
+
+/// Reads a line with its keys in any order and others among them.
+fn parse_any(line: &[u8]) -> Option<Entry<'_>> {
     let mut scanner = Scanner { rest: line };
     let (mut log, mut stream, mut time) = (Escaped::default(), None, None);
     scanner.expect(b'{')?;
@@ -78,21 +99,6 @@ pub fn restart(line: &[u8]) -> Option<&[u8]> {
     line.get(at..)
 }
 
-/// Where the first byte is that is looked for. It is mostly near (a key, the next escape); after that, blocks without one are passed
-/// over whole, which the compiler makes into vector code.
-pub(super) fn find(bytes: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
-    const NEAR: usize = 8;
-    const BLOCK: usize = 32;
-    let near = bytes.iter().take(NEAR).position(|byte| wanted(*byte));
-    if near.is_some() {
-        return near;
-    }
-    let far = bytes.get(NEAR..)?;
-    let without = |block: &&[u8]| !block.iter().fold(false, |found, byte| found | wanted(*byte));
-    let passed = far.chunks_exact(BLOCK).take_while(without).count() * BLOCK;
-    far[passed..].iter().position(|byte| wanted(*byte)).map(|at| NEAR + passed + at)
-}
-
 /// Enough to keep the CRI line's fields apart, whatever the file holds.
 fn is_time(time: &[u8]) -> bool {
     let belongs = |byte| matches!(byte, b'0'..=b'9' | b'T' | b':' | b'.' | b'Z' | b'+' | b'-');
@@ -125,7 +131,7 @@ impl<'a> Scanner<'a> {
         self.expect(b'"')?;
         let (mut end, mut plain) = (0, None);
         loop {
-            end += find(self.rest.get(end..)?, |byte| (byte == b'"') | (byte == b'\\'))?;
+            end += memchr2(b'"', b'\\', self.rest.get(end..)?)?;
             let plain = *plain.get_or_insert(end);
             if self.rest[end] == b'"' {
                 let inside = &self.rest[..end];
@@ -157,14 +163,32 @@ impl<'a> Scanner<'a> {
     }
 }
 
-impl Escaped<'_> {
+impl<'a> Escaped<'a> {
+    /// The inside of a string that ends where `inside` does. None when it ends before, or not even there.
+    fn whole(inside: &'a [u8]) -> Option<Self> {
+        let (mut at, mut plain) = (0, None);
+        while let Some(found) = memchr2(b'"', b'\\', inside.get(at..)?) {
+            at += found;
+            plain.get_or_insert(at);
+            if inside[at] == b'"' {
+                return None;
+            }
+            at += 2;
+        }
+        Some(Escaped { inside, plain: plain.unwrap_or(inside.len()) })
+    }
+
     /// Appends what the string stands for. A lone surrogate becomes U+FFFD; what is no escape, and bytes that aren't UTF-8, pass
     /// as they are. Says how many newlines there were.
     pub fn decode_into(&self, out: &mut Vec<u8>) -> usize {
         let (plain, mut rest) = self.inside.split_at(self.plain);
         out.extend_from_slice(plain);
+        if rest == b"\\n" {
+            out.push(b'\n');
+            return 1;
+        }
         let mut newlines = 0;
-        while let Some(at) = find(rest, |byte| byte == b'\\') {
+        while let Some(at) = memchr(b'\\', rest) {
             out.extend_from_slice(&rest[..at]);
             let used = decode_escape(&rest[at..], out);
             newlines += usize::from(out.last() == Some(&b'\n'));
@@ -245,6 +269,18 @@ mod tests {
         assert_eq!(entry.stream, Stream::Stderr);
         assert_eq!(entry.time, b"2026-01-02T03:04:05.123456789Z");
         assert_eq!(decoded(entry.log), b"a<b\n");
+    }
+
+    #[test]
+    fn docker_s_own_form_takes_the_short_way() {
+        for inside in ["", "x", r"x\n", r#"\"x\"\\\n"#] {
+            let line = line_of(inside);
+            assert_eq!(parse_usual(line.as_bytes()), parse_any(line.as_bytes()));
+            assert!(parse_usual(line.as_bytes()).is_some(), "{line}");
+        }
+        for other in [r#"torn{"log":"x"#, r#"x\"#, r#"x" ,"stream":"stdout","time":"1Z"#] {
+            assert_eq!(parse_usual(line_of(other).as_bytes()), None, "{other}");
+        }
     }
 
     #[test]
@@ -329,6 +365,14 @@ mod tests {
             let line = line_of(&inside);
             if let Ok(oracle) = serde_json::from_str::<serde_json::Value>(&line) {
                 prop_assert_eq!(log(&line), oracle["log"].as_str().map(|text| text.as_bytes().to_vec()));
+            }
+        }
+
+        #[test]
+        fn the_short_way_reads_what_the_long_one_does(inside in "[a-z\\\\\"n,:{}]{0,20}", more in "(\",\"stream\":\"stderr\",\"time\":\"1Z)?") {
+            let line = line_of(&(inside + &more));
+            if let Some(usual) = parse_usual(line.as_bytes()) {
+                prop_assert_eq!(Some(usual), parse_any(line.as_bytes()));
             }
         }
 

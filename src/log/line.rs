@@ -2,6 +2,8 @@
 //! `P` when it goes on in the next line of the same stream. Pure, and the same input always gives the same bytes: after a crash
 //! the pump finds out by comparing how far the file has come.
 
+use memchr::memchr;
+
 use super::json_file::{self, Entry};
 
 /// Appends the CRI lines of whole json-file lines, each with its newline. Says how many lines were damaged: what of a damaged
@@ -9,7 +11,7 @@ use super::json_file::{self, Entry};
 pub fn convert(lines: &[u8], out: &mut Vec<u8>) -> u64 {
     let (mut damaged, mut rest) = (0, lines);
     while !rest.is_empty() {
-        let end = json_file::find(rest, |byte| byte == b'\n').unwrap_or(rest.len());
+        let end = memchr(b'\n', rest).unwrap_or(rest.len());
         let line = &rest[..end];
         rest = rest.get(end + 1..).unwrap_or_default();
         let entry = json_file::parse(line).or_else(|| {

@@ -21,6 +21,8 @@ pub(super) struct Replay {
     /// Compared up to here.
     at: u64,
     end: u64,
+    /// It ended with lines that docker's file doesn't have, and the next line isn't among them.
+    lost_touch: bool,
 }
 
 impl Output {
@@ -97,7 +99,7 @@ impl Replay {
     /// What a file holds from an offset on; None when it ends before.
     fn new(file: File, from: u64) -> io::Result<Option<Self>> {
         let end = file.metadata()?.len();
-        Ok((from <= end).then_some(Replay { file, at: from, end }))
+        Ok((from <= end).then_some(Replay { file, at: from, end, lost_touch: false }))
     }
 
     /// Takes whole lines that are to be in the file; says how many bytes of them are. Fewer than all: it holds no more of them, and
@@ -141,11 +143,19 @@ impl Replay {
             match line.ends_with(b"\n") {
                 true => line.clear(),
                 false if next.starts_with(&line) => return cut_end(&self.file, line.len()),
-                false => return (&self.file).write_all(b"\n"),
+                false => {
+                    self.lost_touch = true;
+                    return (&self.file).write_all(b"\n");
+                }
             }
         }
-        self.at = self.end;
+        (self.at, self.lost_touch) = (self.end, true);
         Ok(())
+    }
+
+    /// Whether lines may be missing between what the file holds and what comes next.
+    pub(super) fn has_lost_touch(&self) -> bool {
+        self.lost_touch
     }
 
     /// Everything has been compared.

@@ -129,6 +129,11 @@ impl Spool {
         self.mark.as_ref()
     }
 
+    /// Counts lines that are missing before what has been read.
+    pub(super) fn count_gap(&mut self) {
+        self.losses.gaps += 1;
+    }
+
     /// What has been passed over since this was asked last.
     pub(super) fn take_losses(&mut self) -> Losses {
         std::mem::take(&mut self.losses)

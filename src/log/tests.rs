@@ -570,6 +570,22 @@ async fn a_gap_doubles_no_line_that_was_written_after_the_last_save() {
 }
 
 #[tokio::test]
+async fn a_spool_that_overran_before_the_first_save_is_a_gap() {
+    let mut node = Node::follow(2).await;
+    node.docker.lines(0, 5);
+    node.kubelet.wait_for(&counted_cri(0, 5)).await;
+    node.crash().await;
+    records(&node.temp).remove(id().as_str()).unwrap();
+    for start in [5, 10, 15] {
+        node.docker.rotate();
+        node.docker.lines(start, start + 5);
+    }
+    node.follow_again().await;
+    node.kubelet.wait_for(&(counted_cri(0, 5) + &counted_cri(10, 20))).await;
+    assert_eq!(node.pumps.counts().gaps, 1);
+}
+
+#[tokio::test]
 async fn a_rotation_that_the_kubelet_takes_back_after_a_crash_loses_nothing() {
     let mut node = Node::follow(3).await;
     for round in 0..4 {

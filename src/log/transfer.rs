@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use memchr::memchr_iter;
+
 use super::counters::Counters;
 use super::error::Error;
 use super::lanes::Buffers;
@@ -226,7 +228,12 @@ impl Transfer {
             let held = replay.take(&self.out)?;
             self.out.drain(..held);
             if replay.is_done() {
+                let lost_touch = replay.has_lost_touch();
                 self.replays.pop_front();
+                // with a mark, the spool knows by itself what it has lost
+                if lost_touch && self.replays.is_empty() && self.position.spool.is_none() {
+                    self.spool.count_gap();
+                }
             } else if self.out.is_empty() {
                 break;
             }
@@ -240,7 +247,7 @@ impl Transfer {
         }
         self.count_lag();
         let (done, outcome) = self.output.append(&self.out);
-        let lines = self.out[..done].iter().filter(|byte| **byte == b'\n').count();
+        let lines = memchr_iter(b'\n', &self.out[..done]).count();
         self.counters.written(u64::try_from(lines).unwrap_or_default(), u64::try_from(done).unwrap_or_default());
         self.out.drain(..done);
         outcome
