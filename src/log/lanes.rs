@@ -1,6 +1,8 @@
 //! Where pumps read and write: a few blocking threads that take turns at all logs. What is asked for at one moment is done by one
 //! thread in a row, so under load a round costs no switch of threads, and memory grows with the threads, not with the containers.
 //!
+//! What they have done is told together too, when nothing waits any more: telling one at a time would wake the runtime as often.
+//!
 //! Whoever has waited for [`PATIENCE`] lets in one more thread: the others are held up by a disk, which must not stop logs elsewhere.
 
 use std::collections::VecDeque;
@@ -22,7 +24,9 @@ pub(super) struct Buffers {
     pub(super) converted: Vec<u8>,
 }
 
-type Job = Box<dyn FnOnce(&mut Buffers) + Send>;
+/// A piece of work; it gives what is to be called to tell that it is done.
+type Job = Box<dyn FnOnce(&mut Buffers) -> Telling + Send>;
+type Telling = Box<dyn FnOnce() + Send>;
 
 /// The threads and what waits for them.
 #[derive(Default)]
@@ -33,6 +37,8 @@ pub(super) struct Lanes {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Done and not told.
+    done: Vec<Telling>,
     lanes: usize,
 }
 
@@ -43,13 +49,20 @@ impl Lanes {
         act: impl FnOnce(&mut Buffers) -> T + Send + 'static,
     ) -> Option<T> {
         let (sender, mut answer) = oneshot::channel();
-        let job = move |buffers: &mut Buffers| drop(sender.send(act(buffers)));
+        let job = move |buffers: &mut Buffers| {
+            let outcome = act(buffers);
+            // whoever asked may have gone away
+            Box::new(move || drop(sender.send(outcome))) as Telling
+        };
         self.queue().jobs.push_back(Box::new(job));
         self.open_lane(LANES);
         loop {
             match tokio::time::timeout(PATIENCE, &mut answer).await {
                 Ok(answer) => return answer.ok(),
-                Err(_) => self.open_lane(usize::MAX),
+                Err(_) => {
+                    self.tell();
+                    self.open_lane(usize::MAX);
+                }
             }
         }
     }
@@ -68,9 +81,18 @@ impl Lanes {
     fn work(&self) {
         let mut buffers = Buffers::default();
         while let Some(job) = self.next() {
-            // its asker notices that it has died
-            let _ = catch_unwind(AssertUnwindSafe(|| job(&mut buffers)));
+            // the asker of one that dies notices it
+            if let Ok(telling) = catch_unwind(AssertUnwindSafe(|| job(&mut buffers))) {
+                self.queue().done.push(telling);
+            }
         }
+        self.tell();
+    }
+
+    /// Tells what is done.
+    fn tell(&self) {
+        let done = std::mem::take(&mut self.queue().done);
+        done.into_iter().for_each(|telling| telling());
     }
 
     fn next(&self) -> Option<Job> {

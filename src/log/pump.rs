@@ -6,11 +6,11 @@
 //!                                └─ nothing left, and the container has ended ──▶ save, close
 //! ```
 //!
-//! A quiet container costs nothing; a busy one is looked at each [`GATHER`], so that its lines move in batches. All pumps look at
-//! the same moments, so that one wake-up of a thread serves many of them.
+//! A quiet container costs nothing; a busy one is looked at when the watcher says so, which lets lines gather, and so they move in
+//! batches.
 
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -24,8 +24,6 @@ use super::watch::Watcher;
 use crate::id::ContainerId;
 use crate::record::Records;
 
-/// How long lines may gather before they are moved together.
-const GATHER: Duration = Duration::from_millis(20);
 /// Between two looks at a spool that can't be watched (its directory isn't there, or the user's watches are used up).
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two attempts to read or write what has failed.
@@ -207,10 +205,7 @@ impl Pump {
         let save_due = save_due.map(tokio::time::Instant::from_std);
         let look = if self.watch.is_none() { Some(tokio::time::Instant::now() + LOOK) } else { None };
         tokio::select! {
-            () = self.wake.notified() => {
-                self.watch = None;
-                tokio::time::sleep_until(next_look()).await;
-            }
+            () = self.wake.notified() => self.watch = None,
             () = until(save_due) => {}
             () = until(look) => {}
         }
@@ -248,13 +243,6 @@ async fn on_lane<T: Send + 'static>(
     act: impl FnOnce(&mut Buffers) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     lanes.run(act).await.unwrap_or_else(|| Err(Error::NotFollowed(id.clone())))
-}
-
-/// The next moment at which busy pumps look, at most [`GATHER`] from now.
-fn next_look() -> tokio::time::Instant {
-    static FIRST: LazyLock<tokio::time::Instant> = LazyLock::new(tokio::time::Instant::now);
-    let looks = FIRST.elapsed().as_millis() / GATHER.as_millis() + 1;
-    *FIRST + GATHER * u32::try_from(looks).unwrap_or(u32::MAX)
 }
 
 /// Sleeps until then; for ever without one.

@@ -1,38 +1,49 @@
 //! Wakes a pump when its spool changes: one inotify instance for all (a user may have only 128), one watch for each container's
 //! directory, where Docker's rotations show as well. A watch tells once and is gone; a pump sets it again before it reads, so a
 //! busy container costs one event for each round of its pump, not one for each line.
+//!
+//! A thread of its own waits for events, lets more gather, and tells them all together. So pumps look at the same moments, and one
+//! wake-up serves many of them; the runtime would be woken by each event.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
+
+/// How long changes may gather before they are told together, and lines before they are moved together.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// The shared instance.
 pub(super) struct Watcher {
-    inotify: AsyncFd<OwnedFd>,
+    shared: Arc<Shared>,
+    /// Closed when nobody watches any more, which ends the thread.
+    _alive: PipeWriter,
+}
+
+struct Shared {
+    inotify: OwnedFd,
     /// Who is to be woken, by watch.
     waiting: Mutex<HashMap<i32, Arc<Notify>>>,
 }
 
 impl Watcher {
-    /// Starts watching, in a task of its own for as long as the process lives.
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe for types that may change their descriptor; an OwnedFd can't"
-    )]
+    /// Starts watching.
     pub(super) fn start() -> io::Result<Arc<Self>> {
-        let inotify = AsyncFd::new(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
-        let watcher = Arc::new(Watcher { inotify, waiting: Mutex::default() });
-        tokio::spawn(watcher.clone().run());
-        Ok(watcher)
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        let (end, alive) = io::pipe()?;
+        let shared = Arc::new(Shared { inotify, waiting: Mutex::default() });
+        let watching = shared.clone();
+        thread::Builder::new().name("log-watch".to_owned()).spawn(move || watching.run(&end))?;
+        Ok(Arc::new(Watcher { shared, _alive: alive }))
     }
 
     /// Wakes `wake` at the next change of a file in the directory. Each directory has one who waits.
@@ -40,40 +51,51 @@ impl Watcher {
         let flags =
             WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONESHOT | WatchFlags::ONLYDIR;
         // held meanwhile: the event must not be read before it is known whose it is
-        let mut waiting = self.waiting();
-        let watch = inotify::add_watch(&self.inotify, directory, flags)?;
+        let mut waiting = self.shared.waiting();
+        let watch = inotify::add_watch(&self.shared.inotify, directory, flags)?;
         waiting.insert(watch, wake.clone());
         Ok(watch)
     }
 
     /// Ends a watch that may not have told yet.
     pub(super) fn disarm(&self, watch: i32) {
-        self.waiting().remove(&watch);
+        self.shared.waiting().remove(&watch);
         // one that has told is gone already
-        let _ = inotify::remove_watch(&self.inotify, watch);
+        let _ = inotify::remove_watch(&self.shared.inotify, watch);
     }
+}
 
+impl Shared {
     fn waiting(&self) -> MutexGuard<'_, HashMap<i32, Arc<Notify>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(self: Arc<Self>) {
-        while let Ok(mut ready) = self.inotify.readable().await {
+    /// Tells changes until the other end of the pipe is closed.
+    fn run(&self, end: &PipeReader) {
+        while self.wait(end) {
+            thread::sleep(GATHER);
             match self.read_events() {
-                Errno::WOULDBLOCK => ready.clear_ready(),
-                Errno::INTR => {}
+                Errno::WOULDBLOCK | Errno::INTR => {}
                 errno => {
                     tracing::error!(error = %io::Error::from(errno), "inotify can't be read; logs are looked at each second");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    thread::sleep(Duration::from_secs(1));
                     self.wake_all();
                 }
             }
         }
     }
 
+    /// Waits for a change; false when there is nothing to wait for any more.
+    fn wait(&self, end: &PipeReader) -> bool {
+        let mut fds = [PollFd::new(&self.inotify, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
+        // when that fails, reading tells why
+        let _ = poll(&mut fds, None);
+        fds[1].revents().is_empty()
+    }
+
     /// Reads what there is; says why no more.
     fn read_events(&self) -> Errno {
-        let mut buffer = [const { MaybeUninit::uninit() }; 4096];
+        let mut buffer = [const { MaybeUninit::uninit() }; 16 << 10];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         loop {
             match reader.next() {
@@ -122,7 +144,7 @@ mod tests {
         watcher.arm(temp.path(), &wake).unwrap();
         fs::File::create(&old).unwrap();
         assert!(is_woken(&wake, 5000).await);
-        assert!(watcher.waiting().is_empty());
+        assert!(watcher.shared.waiting().is_empty());
     }
 
     #[tokio::test]
