@@ -12,12 +12,14 @@
 //! a client that goes away takes its connection to the engine with it.
 
 mod channel;
+pub mod frames;
 mod over_spdy;
 mod over_websocket;
 pub mod pairs;
 mod port_forward;
 mod server;
 mod session;
+mod socket;
 pub mod spdy;
 mod status;
 mod token;

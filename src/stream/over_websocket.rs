@@ -7,30 +7,24 @@
 //!
 //! All channels share one connection: a full one holds up the others, and the client with them.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::join_all;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::frame::Utf8Bytes;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::channel::{Client, Gone, Pair, Sink, Source};
+use super::frames::Piece;
+use super::socket::{BINARY, Incoming, Outgoing, TEXT};
 use super::websocket::{Payload, Said, Subprotocol};
 use super::{Grant, PortForward, Streams, Wants};
 
-/// Largest message that is taken: clients send what they have read at once, rarely more than 32 KiB.
+/// Largest message that is held, as those of the base64 variants are; all others may be of any length.
 const LARGEST: usize = 256 << 10;
-/// Buffers of a connection.
-const BUFFER: usize = 32 << 10;
 /// How long a client may take to read the rest and hang up once it has been told how it ended.
 const FAREWELL: Duration = Duration::from_secs(30);
 /// How often a client that isn't read, as a channel is full, is asked whether it is still there.
@@ -40,26 +34,21 @@ const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const ERROR: u8 = 3;
 
-/// The WebSocket on an upgraded connection.
-pub(super) async fn accept(connection: TcpStream, read: Bytes) -> WebSocketStream<TcpStream> {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER)
-        .max_message_size(Some(LARGEST))
-        .max_frame_size(Some(LARGEST));
-    WebSocketStream::from_partially_read(connection, read.into(), Role::Server, Some(config)).await
-}
-
 /// Serves a grant until the client or the process has ended.
 pub(super) async fn serve(
     streams: &Streams,
     grant: Grant,
     protocol: Subprotocol,
-    connection: WebSocketStream<TcpStream>,
+    (incoming, outgoing): (Incoming, Outgoing),
 ) {
-    let (sink, stream) = connection.split();
-    let out = Arc::new(Out { protocol, sink: tokio::sync::Mutex::new(sink), touched: Mutex::new(Instant::now()) });
-    let mut inlets = Inlets { stream, out: out.clone(), idle: streams.inner.limits.idle, channels: Vec::new() };
+    let out = Arc::new(Out {
+        protocol,
+        outgoing: tokio::sync::Mutex::new(outgoing),
+        asked: Mutex::default(),
+        touched: Mutex::new(Instant::now()),
+    });
+    let idle = streams.inner.limits.idle;
+    let mut inlets = Inlets { incoming, out: out.clone(), idle, channels: Vec::new(), coming: Coming::Nothing };
     match grant {
         Grant::Exec(exec) => {
             let client = inlets.client(exec.wants).await;
@@ -82,7 +71,9 @@ pub(super) async fn serve(
 /// What is sent to the client: one message after the other, whoever sends it.
 pub(super) struct Out {
     protocol: Subprotocol,
-    sink: tokio::sync::Mutex<SplitSink<WebSocketStream<TcpStream>, Message>>,
+    outgoing: tokio::sync::Mutex<Outgoing>,
+    /// The latest ping that came while somebody was sending.
+    asked: Mutex<Option<Bytes>>,
     /// When something came or went last.
     touched: Mutex<Instant>,
 }
@@ -90,22 +81,40 @@ pub(super) struct Out {
 impl Out {
     /// Sends bytes on a channel; waits while the client doesn't read.
     pub(super) async fn send(&self, channel: u8, bytes: &[u8]) -> Result<(), Gone> {
-        let message = match self.protocol.write(channel, bytes) {
-            Payload::Binary(payload) => Message::Binary(payload.into()),
-            Payload::Text(text) => Message::Text(text.into()),
+        let mut outgoing = self.outgoing.lock().await;
+        let sent = match self.protocol.write(channel, bytes) {
+            Payload::Binary(payload) => outgoing.send(BINARY, &[&payload]).await,
+            Payload::Text(text) => outgoing.send(TEXT, &[text.as_bytes()]).await,
         };
-        self.send_message(message).await
-    }
-
-    async fn send_message(&self, message: Message) -> Result<(), Gone> {
-        let sent = self.sink.lock().await.send(message).await;
+        self.answer(&mut outgoing);
         self.touch();
         sent.map_err(|_| Gone)
     }
 
-    async fn close(&self, code: CloseCode, reason: &'static str) {
-        let reason = Utf8Bytes::from_static(reason);
-        let _ = self.send_message(Message::Close(Some(CloseFrame { code, reason }))).await;
+    /// Asks whether the client is still there.
+    async fn ping(&self) -> Result<(), Gone> {
+        self.outgoing.lock().await.ping().await.map_err(|_| Gone)
+    }
+
+    /// Answers a ping, after what is being sent if need be.
+    fn pong(&self, bytes: Bytes) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+        if let Ok(mut outgoing) = self.outgoing.try_lock() {
+            self.answer(&mut outgoing);
+        }
+    }
+
+    fn answer(&self, outgoing: &mut Outgoing) {
+        if let Some(bytes) = self.asked.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            outgoing.pong(&bytes);
+        }
+    }
+
+    async fn close(&self, code: CloseCode, reason: &str) {
+        let mut outgoing = self.outgoing.lock().await;
+        outgoing.start_close(code, reason);
+        // a client that has gone needs no farewell
+        let _ = outgoing.flush().await;
     }
 
     fn touch(&self) {
@@ -133,13 +142,24 @@ enum Channel {
     Ignored,
 }
 
+/// The message that comes.
+enum Coming {
+    /// Not a byte of it yet.
+    Nothing,
+    /// All of it is for one channel, and goes there as it comes.
+    Channel(u8),
+    /// It has to be whole to be understood.
+    Whole(BytesMut),
+}
+
 /// What comes from the client, and where it goes.
 struct Inlets {
-    stream: SplitStream<WebSocketStream<TcpStream>>,
+    incoming: Incoming,
     out: Arc<Out>,
     idle: Duration,
     /// By number.
     channels: Vec<Channel>,
+    coming: Coming,
 }
 
 impl Inlets {
@@ -203,31 +223,63 @@ impl Inlets {
     /// Hands on what comes, until no more does.
     async fn receive(&mut self) -> Ended {
         loop {
-            let message = tokio::select! {
-                message = self.stream.next() => message,
+            let piece = tokio::select! {
+                piece = self.incoming.next() => piece,
                 () = self.out.rested(self.idle) => return Ended::Idle,
             };
             self.out.touch();
-            let payload = match message {
-                Some(Ok(Message::Binary(payload))) => payload,
-                Some(Ok(Message::Text(text))) => text.into(),
-                Some(Ok(Message::Close(_))) | None => return Ended::Gone,
-                // tungstenite answers pings
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-                Some(Err(error)) => return Ended::of(&error),
+            let taken = match piece {
+                Ok(Piece::Data { bytes, first, last }) => self.take(bytes, first, last).await,
+                Ok(Piece::Ping(bytes)) => {
+                    self.out.pong(bytes);
+                    Ok(())
+                }
+                Ok(Piece::Pong) => Ok(()),
+                Ok(Piece::Close) => Err(Ended::Gone),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Ended::Broken),
+                Err(_) => Err(Ended::Gone),
             };
-            if let Err(ended) = self.hand_on(&payload).await {
+            if let Err(ended) = taken {
                 return ended;
             }
         }
     }
 
-    async fn hand_on(&mut self, payload: &Bytes) -> Result<(), Ended> {
-        let (number, bytes) = match self.out.protocol.read(payload) {
-            Some(Said::Data(number, bytes)) => (number, Some(bytes)),
-            Some(Said::End(number)) => (number, None),
-            None => return Err(Ended::Broken),
+    /// Takes a part of a message.
+    async fn take(&mut self, mut bytes: Bytes, first: bool, last: bool) -> Result<(), Ended> {
+        if first {
+            self.coming = Coming::Nothing;
+        }
+        if let Coming::Nothing = self.coming {
+            self.coming = match bytes.first() {
+                Some(channel) if self.out.protocol.is_all_for(*channel) => Coming::Channel(bytes.get_u8()),
+                Some(_) => Coming::Whole(BytesMut::new()),
+                None if last => return Err(Ended::Broken),
+                None => return Ok(()),
+            };
+        }
+        let message = match &mut self.coming {
+            Coming::Nothing => return Ok(()),
+            Coming::Channel(number) => {
+                let number = *number;
+                return self.hand_on(number, Some(bytes)).await;
+            }
+            Coming::Whole(message) if message.len() + bytes.len() > LARGEST => return Err(Ended::TooLarge),
+            Coming::Whole(message) => message,
         };
+        message.extend_from_slice(&bytes);
+        if !last {
+            return Ok(());
+        }
+        match self.out.protocol.read(&message.split().freeze()) {
+            Some(Said::Data(number, bytes)) => self.hand_on(number, Some(bytes)).await,
+            Some(Said::End(number)) => self.hand_on(number, None).await,
+            None => Err(Ended::Broken),
+        }
+    }
+
+    /// Gives a channel what is for it, or its end.
+    async fn hand_on(&mut self, number: u8, bytes: Option<Bytes>) -> Result<(), Ended> {
         let channel = self.channels.get_mut(usize::from(number)).ok_or(Ended::Broken)?;
         let (Channel::Open(inlet), Some(bytes)) = (&*channel, bytes) else {
             *channel = Channel::Ignored;
@@ -241,7 +293,7 @@ impl Inlets {
                 }
                 // whoever read it does so no more
                 Ok(Err(_)) => return Ok(()),
-                Err(_) => self.out.send_message(Message::Ping(Bytes::new())).await.map_err(|_| Ended::Gone)?,
+                Err(_) => self.out.ping().await.map_err(|_| Ended::Gone)?,
             }
         }
     }
@@ -261,14 +313,6 @@ enum Ended {
 }
 
 impl Ended {
-    fn of(error: &Error) -> Self {
-        match error {
-            Error::Capacity(_) => Ended::TooLarge,
-            Error::Protocol(_) | Error::Utf8(_) | Error::AttackAttempt => Ended::Broken,
-            _ => Ended::Gone,
-        }
-    }
-
     /// What the client is told.
     fn told(&self) -> (CloseCode, &'static str) {
         match self {

@@ -27,7 +27,7 @@ use tokio::time::{sleep, timeout};
 
 use super::tunnel::Tunnel;
 use super::upgrade::{SPDY_PORT_FORWARD, Speech, negotiate};
-use super::{Grant, Streams, over_spdy, over_websocket};
+use super::{Grant, Streams, over_spdy, over_websocket, socket};
 
 /// How long a request may take to come.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -134,10 +134,10 @@ impl Streams {
                 over_spdy::serve(self, grant, protocol, Cursor::new(read).chain(reader), writer).await;
             }
             Speech::WebSocket { protocol, .. } => {
-                over_websocket::serve(self, grant, protocol, over_websocket::accept(connection, read).await).await;
+                over_websocket::serve(self, grant, protocol, socket::accept(connection, read)).await;
             }
             Speech::Tunnel { .. } => {
-                let (reader, writer) = split(Tunnel::through(over_websocket::accept(connection, read).await));
+                let (reader, writer) = split(Tunnel::through(socket::accept(connection, read)));
                 over_spdy::serve(self, grant, SPDY_PORT_FORWARD, reader, writer).await;
             }
         }

@@ -6,42 +6,42 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::frames::Piece;
+use super::socket::{BINARY, Incoming, Outgoing};
 
 /// Largest message that is sent.
 const LARGEST: usize = 64 << 10;
 
 /// The byte stream.
 pub(super) struct Tunnel {
-    socket: WebSocketStream<TcpStream>,
-    /// Of the message that is being read.
+    incoming: Incoming,
+    outgoing: Outgoing,
+    /// Of what has come.
     rest: Bytes,
+    /// The client has been told that nothing more comes.
+    is_closed: bool,
 }
 
 impl Tunnel {
     /// Through an open WebSocket.
-    pub(super) fn through(socket: WebSocketStream<TcpStream>) -> Self {
-        Tunnel { socket, rest: Bytes::new() }
-    }
-
-    fn socket(&mut self) -> Pin<&mut WebSocketStream<TcpStream>> {
-        Pin::new(&mut self.socket)
+    pub(super) fn through((incoming, outgoing): (Incoming, Outgoing)) -> Self {
+        Tunnel { incoming, outgoing, rest: Bytes::new(), is_closed: false }
     }
 }
 
 impl AsyncRead for Tunnel {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.rest.is_empty() {
-            match ready!(self.socket().poll_next(cx)) {
-                Some(Ok(Message::Binary(bytes))) => self.rest = bytes,
-                Some(Ok(Message::Text(_))) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
-                Some(Ok(Message::Close(_))) | None => return Poll::Ready(Ok(())),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Err(error)) => return Poll::Ready(Err(failed(error))),
+            match ready!(self.incoming.poll_next(cx)) {
+                Ok(Piece::Data { bytes, .. }) => self.rest = bytes,
+                Ok(Piece::Ping(bytes)) => self.outgoing.pong(&bytes),
+                Ok(Piece::Pong) => {}
+                Ok(Piece::Close) => return Poll::Ready(Ok(())),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(())),
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
         let length = self.rest.len().min(buf.remaining());
@@ -61,14 +61,14 @@ impl AsyncWrite for Tunnel {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.socket().poll_ready(cx)).map_err(failed)?;
-        let mut message = Vec::new();
+        ready!(self.outgoing.poll_flush(cx))?;
+        let (mut message, mut length) = (Vec::with_capacity(slices.len()), 0);
         for slice in slices {
-            let room = LARGEST - message.len();
-            message.extend_from_slice(&slice[..slice.len().min(room)]);
+            let part = &slice[..slice.len().min(LARGEST - length)];
+            length += part.len();
+            message.push(part);
         }
-        let length = message.len();
-        self.socket().start_send(Message::Binary(message.into())).map_err(failed)?;
+        self.outgoing.start(BINARY, &message);
         Poll::Ready(Ok(length))
     }
 
@@ -77,17 +77,13 @@ impl AsyncWrite for Tunnel {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket().poll_flush(cx).map_err(failed)
+        self.outgoing.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket().poll_close(cx).map_err(failed)
-    }
-}
-
-fn failed(error: Error) -> io::Error {
-    match error {
-        Error::Io(error) => error,
-        other => io::Error::other(other),
+        if !std::mem::replace(&mut self.is_closed, true) {
+            self.outgoing.start_close(CloseCode::Normal, "");
+        }
+        self.outgoing.poll_flush(cx)
     }
 }

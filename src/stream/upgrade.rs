@@ -6,7 +6,7 @@ use http::header::{
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{Response, StatusCode};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tungstenite::handshake::derive_accept_key;
 
 use super::websocket::{PORT_FORWARD, SESSION, Subprotocol, TUNNEL, UNNAMED};
 use super::{Grant, PortForward};

@@ -68,6 +68,11 @@ pub enum Payload {
 }
 
 impl Subprotocol {
+    /// Whether all of a message that begins with this byte is for the channel of that number: it needs not be whole to be read.
+    pub(super) fn is_all_for(&self, first: u8) -> bool {
+        self.encoding == Encoding::Binary && !(self.half_close && first == END)
+    }
+
     /// Reads a message's payload; None when it is none.
     pub fn read(&self, payload: &Bytes) -> Option<Said> {
         match (self.encoding, *payload.first()?) {

@@ -186,6 +186,8 @@ pub(crate) struct WebSocket {
     socket: WebSocketStream<TcpStream>,
     /// By channel.
     pub(crate) come: BTreeMap<u8, Vec<u8>>,
+    /// Pongs' payloads.
+    pub(crate) pongs: Vec<Bytes>,
     /// Code of the server's close.
     pub(crate) closed: Option<u16>,
 }
@@ -198,7 +200,7 @@ impl WebSocket {
         let mut request = url.replacen("http://", "ws://", 1).into_client_request().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_str(protocol).unwrap());
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-        WebSocket { socket, come: BTreeMap::new(), closed: None }
+        WebSocket { socket, come: BTreeMap::new(), pongs: Vec::new(), closed: None }
     }
 
     /// The client's own.
@@ -209,6 +211,11 @@ impl WebSocket {
     /// Sends a binary message.
     pub(crate) async fn send(&mut self, payload: &[u8]) {
         self.socket.send(Message::Binary(Bytes::copy_from_slice(payload))).await.unwrap();
+    }
+
+    /// Asks for a pong.
+    pub(crate) async fn ping(&mut self, payload: &'static [u8]) {
+        self.socket.send(Message::Ping(payload.into())).await.unwrap();
     }
 
     /// Sends a text message.
@@ -224,6 +231,10 @@ impl WebSocket {
             Some(Ok(Message::Close(frame))) => {
                 self.closed = frame.map(|frame| frame.code.into());
                 return false;
+            }
+            Some(Ok(Message::Pong(payload))) => {
+                self.pongs.push(payload);
+                return true;
             }
             Some(Ok(_)) => return true,
             Some(Err(_)) | None => return false,

@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_port_of_ipv6_alone_is_reached,
         a_port_that_nobody_listens_on_harms_no_other,
         a_websocket_ends_its_input_and_learns_the_exit_code,
+        a_websocket_message_of_any_length_goes_through_and_a_ping_is_answered,
         a_websocket_of_base64_is_text,
         a_websocket_forwards_the_ports_that_were_named,
         what_is_not_a_message_closes_the_websocket,
@@ -290,6 +291,21 @@ async fn a_websocket_ends_its_input_and_learns_the_exit_code(case: Case) {
     assert_eq!(client.closed, Some(1000));
 }
 
+async fn a_websocket_message_of_any_length_goes_through_and_a_ping_is_answered(case: Case) {
+    let id = container(&case).await;
+    let request = cri::ExecRequest { stdin: true, ..exec_of(&id, "wc -c") };
+    let mut client = WebSocket::connect(&exec_url(&case, request).await, "v5.channel.k8s.io").await;
+    client.ping(b"there?").await;
+    while client.pongs.is_empty() {
+        assert!(client.read_message().await, "the connection ended before a pong");
+    }
+    assert_eq!(client.pongs, [&b"there?"[..]]);
+    client.send(&vec![0; 3_000_001]).await;
+    client.send(&[255, 0]).await;
+    client.read_to_end().await;
+    assert_eq!((client.text(1).trim(), client.closed), ("3000000", Some(1000)));
+}
+
 async fn a_websocket_of_base64_is_text(case: Case) {
     let id = container(&case).await;
     let request = cri::ExecRequest { stdin: true, ..exec_of(&id, "read word; echo \"got $word\"") };
@@ -316,9 +332,14 @@ async fn a_websocket_forwards_the_ports_that_were_named(case: Case) {
 async fn what_is_not_a_message_closes_the_websocket(case: Case) {
     let id = container(&case).await;
     let request = cri::ExecRequest { stdin: true, ..exec_of(&id, "cat") };
-    let cases: [(&[u8], u16); 4] = [(b"\x09x", 1002), (b"", 1002), (&[255, 77], 1002), (&[0; 300_000], 1009)];
-    for (payload, code) in cases {
-        let mut client = WebSocket::connect(&exec_url(&case, request.clone()).await, "v5.channel.k8s.io").await;
+    let cases: [(&str, &[u8], u16); 4] = [
+        ("v5.channel.k8s.io", b"\x09x", 1002),
+        ("v5.channel.k8s.io", b"", 1002),
+        ("v5.channel.k8s.io", &[255, 77], 1002),
+        ("v4.base64.channel.k8s.io", &[b'0'; 300_000], 1009),
+    ];
+    for (protocol, payload, code) in cases {
+        let mut client = WebSocket::connect(&exec_url(&case, request.clone()).await, protocol).await;
         client.send(payload).await;
         client.read_to_end().await;
         assert_eq!(client.closed, Some(code), "{} bytes", payload.len());
