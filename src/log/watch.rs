@@ -19,8 +19,12 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::sync::Notify;
 
-/// How long changes may gather before they are told together, and lines before they are moved together.
+/// How long changes gather before they are told together, and lines before they are moved together,
 const GATHER: Duration = Duration::from_millis(20);
+/// and how much longer for each pump that had to be told the last time, up to
+const GATHER_FOR_EACH: Duration = Duration::from_millis(1);
+/// so long: a round costs the same however much it moves, and with many busy pumps it is their number that costs.
+const GATHER_AT_MOST: Duration = Duration::from_millis(40);
 
 /// The shared instance.
 pub(super) struct Watcher {
@@ -72,9 +76,11 @@ impl Shared {
 
     /// Tells changes until the other end of the pipe is closed.
     fn run(&self, end: &PipeReader) {
+        let mut told = 0;
         while self.wait(end) {
-            thread::sleep(GATHER);
-            match self.read_events() {
+            thread::sleep((GATHER + GATHER_FOR_EACH * told).min(GATHER_AT_MOST));
+            told = 0;
+            match self.read_events(&mut told) {
                 Errno::WOULDBLOCK | Errno::INTR => {}
                 errno => {
                     tracing::error!(error = %io::Error::from(errno), "inotify can't be read; logs are looked at each second");
@@ -93,8 +99,8 @@ impl Shared {
         fds[1].revents().is_empty()
     }
 
-    /// Reads what there is; says why no more.
-    fn read_events(&self) -> Errno {
+    /// Reads what there is, and counts who has been told; says why no more.
+    fn read_events(&self, told: &mut u32) -> Errno {
         let mut buffer = [const { MaybeUninit::uninit() }; 16 << 10];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         loop {
@@ -103,6 +109,7 @@ impl Shared {
                 Ok(event) => {
                     if let Some(wake) = self.waiting().remove(&event.wd()) {
                         wake.notify_one();
+                        *told += 1;
                     }
                 }
                 Err(errno) => return errno,
