@@ -137,12 +137,6 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// The values together are no command line.
-    #[error("{reason}")]
-    Arguments {
-        /// Why.
-        reason: String,
-    },
     /// The file that was named is not there.
     #[error("{}: there is no such file; `dockershim config default` prints one to begin with", path.display())]
     NoFile {

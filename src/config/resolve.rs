@@ -231,7 +231,7 @@ fn config(settings: &[Setting]) -> Result<Config, Error> {
     // each by itself first, so that what can't be a flag is known by its key
     told().try_for_each(|setting| parse(setting.arguments()?).map(drop).map_err(|reason| setting.wrong(reason)))?;
     let arguments = told().map(Setting::arguments).collect::<Result<Vec<_>, _>>()?;
-    let cli = parse(arguments.into_iter().flatten()).map_err(|reason| Error::Arguments { reason })?;
+    let cli = parse(arguments.into_iter().flatten()).expect("flags that can be read one by one can be read together");
     Config::from_flags(cli.told.flags)
 }
 
