@@ -72,7 +72,10 @@ for _ in $(seq 100); do
 done
 
 step "a pod, asked for as a kubelet would"
-"${as_root[@]}" "$program" check --run-pod --container-runtime-endpoint "unix://$dir/cri.sock"
+# what this machine lacks for service as a node is told, too, and no failure of the demonstration
+{ "${as_root[@]}" "$program" check --run-pod "${flags[@]}" --container-runtime-endpoint "unix://$dir/cri.sock" \
+    --root-directory "$dir/state" || true; } | tee "$dir/check.out"
+grep -q 'steps passed in' "$dir/check.out"
 
 step "to go on"
 cat <<TEXT

@@ -1,13 +1,15 @@
-//! The executable: reads the arguments, serves, checks or shows the configuration, and ends with 0, or with 1 and the reason in one line.
+//! The executable: reads the arguments, serves, checks the node, or shows the configuration, and ends with 0, or with 1 and the reason in
+//! one line; `check` has an exit code for warnings, too.
 
 use std::env;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use dockershim::check;
+use dockershim::check::{self, Options};
 use dockershim::config::cli::{CheckFlags, Cli, Command, ConfigCommand};
-use dockershim::config::{self, Changes, Resolved, Typed, reference};
+use dockershim::config::{Changes, Resolved, Typed, reference};
 use dockershim::journal::Journal;
 use dockershim::server::{self, Supervisor};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -17,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 fn main() -> ExitCode {
     let (cli, matches) = Cli::read();
     let ended = match cli.command {
-        Some(Command::Check(flags)) => run_check(flags),
+        Some(Command::Check(flags)) => run_check(*flags, &Typed::of(&matches)),
         Some(Command::Config(command)) => configure(command, &matches),
         None => serve(&Typed::of(&matches)),
     };
@@ -101,12 +103,14 @@ fn raise_open_files() {
     }
 }
 
-fn run_check(flags: CheckFlags) -> anyhow::Result<ExitCode> {
-    let CheckFlags { run_pod: _always, container_runtime_endpoint } = flags;
-    let socket = config::socket("container-runtime-endpoint", &container_runtime_endpoint)?;
+fn run_check(flags: CheckFlags, typed: &Typed) -> anyhow::Result<ExitCode> {
+    let CheckFlags { pre, json, run_pod, kubelet_config, told: _resolved } = flags;
+    let resolved = Resolved::new(typed, env::vars_os())?;
+    let kubelet_config = kubelet_config.map(std::path::absolute).transpose()?;
+    let options = Options { pre, json, run_pod, kubelet_config, root: PathBuf::from("/") };
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let passed = runtime.block_on(check::run_pod(&socket, &mut io::stdout().lock()))?;
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let verdict = runtime.block_on(check::run(&resolved.config, &options, &mut io::stdout().lock()))?;
+    Ok(ExitCode::from(verdict.exit_code()))
 }
 
 fn configure(command: ConfigCommand, matches: &ArgMatches) -> anyhow::Result<ExitCode> {

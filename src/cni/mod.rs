@@ -23,6 +23,7 @@ mod network;
 mod plugin;
 mod quantity;
 pub mod result;
+mod survey;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -43,6 +44,7 @@ use crate::record::{self, Records};
 pub use args::Verb;
 pub use cidr::PodCidrs;
 pub use error::{Culprit, Error, Failure, Faults};
+pub use survey::Survey;
 
 use args::Parameters;
 use chain::{Absent, Chain, Progress};

@@ -28,19 +28,25 @@ pub struct Cli {
 
 impl Cli {
     /// Reads the program's arguments. The second part tells what was typed from what is a default; for errors, and after
-    /// `--help`, the process ends here.
+    /// `--help`, the process ends here: after errors with 1, since 2 is what `check` warns with.
     pub fn read() -> (Cli, ArgMatches) {
-        let matches = Cli::command().get_matches();
-        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        (cli, matches)
+        let read = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+        read.unwrap_or_else(|error| {
+            // when nobody hears this, the exit code still tells
+            let _ = error.print();
+            std::process::exit(i32::from(error.use_stderr()))
+        })
     }
 }
 
 /// What the program does beside serving.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Look whether a running dockershim does its work
-    Check(CheckFlags),
+    /// Look whether this node is fit for pods, and dockershim at work; a daemon with the same flags, environment and file is meant
+    #[command(
+        after_help = "Ends with 0 when all is well, with 1 when something failed, with 2 when there are only warnings."
+    )]
+    Check(Box<CheckFlags>),
     /// Show or check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -49,12 +55,21 @@ pub enum Command {
 /// Flags of `dockershim check`.
 #[derive(Debug, Args)]
 pub struct CheckFlags {
-    /// Run a pod and a container from the built-in image, as a kubelet would, and print each step with its milliseconds
-    #[arg(long = "run-pod", required = true)]
+    /// Before dockershim runs: check only what can be known then
+    #[arg(long = "pre", conflicts_with = "run_pod")]
+    pub pre: bool,
+    /// Print one JSON object
+    #[arg(long = "json")]
+    pub json: bool,
+    /// At the end, run a pod and a container from the built-in image, as a kubelet would, and print each step with its milliseconds
+    #[arg(long = "run-pod")]
     pub run_pod: bool,
-    /// CRI socket to check
-    #[arg(long = "container-runtime-endpoint", default_value = DEFAULT_ENDPOINT)]
-    pub container_runtime_endpoint: String,
+    /// The kubelet's configuration, when it is not where the kubelet's own command line says, or /var/lib/kubelet/config.yaml
+    #[arg(long = "kubelet-config", value_name = "PATH")]
+    pub kubelet_config: Option<PathBuf>,
+    /// What the daemon is told.
+    #[command(flatten)]
+    pub told: Told,
 }
 
 /// What `dockershim config` does.

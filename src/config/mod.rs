@@ -243,7 +243,7 @@ impl Config {
 }
 
 /// `unix:///run/x.sock` or a path.
-pub fn socket(flag: &'static str, text: &str) -> Result<PathBuf, Error> {
+fn socket(flag: &'static str, text: &str) -> Result<PathBuf, Error> {
     let path = text.strip_prefix("unix://").unwrap_or(text);
     if path.starts_with('/') {
         return Ok(PathBuf::from(path));

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+pub(crate) use files::soft_limit;
 pub use files::{OpenFiles, open_files, open_files_limit};
 pub use network::{Interface, interfaces, interfaces_of};
 pub use root::{upper_directory, upper_of};

@@ -27,7 +27,7 @@
 //! - `crash`      SIGKILL at any time, engines that go and come, a second dockershim
 //! - `cost`       engine calls per RPC
 //! - `events`     GetContainerEvents under many ends, what a restart of ours keeps of a pod, lists in batches
-//! - `check`      `dockershim check --run-pod`
+//! - `check`      `dockershim check`
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,

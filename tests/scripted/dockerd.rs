@@ -163,6 +163,13 @@ impl Dockerd {
         id
     }
 
+    /// The same on a network of its own kind.
+    pub(crate) fn put_on_network(&self, name: &str, labels: Value, mode: &str) -> String {
+        let id = self.put(name, labels, true);
+        self.edit(&id, |container| container.body["HostConfig"] = json!({ "NetworkMode": mode }));
+        id
+    }
+
     /// Changes a container, and no event tells of it.
     pub(crate) fn edit(&self, id: &str, edit: impl FnOnce(&mut Container)) {
         edit(self.engine().find(id).unwrap());
@@ -434,7 +441,8 @@ fn no_container(id: &str) -> Answer {
     failure(404, &format!("No such container: {id}"))
 }
 
-fn info() -> Value {
+/// What `GET /info` usually tells.
+pub(crate) fn info() -> Value {
     json!({
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": "2",
@@ -474,6 +482,7 @@ impl Container {
             "Names": [format!("/{}", self.name)],
             "State": self.state,
             "Labels": self.body["Labels"],
+            "HostConfig": { "NetworkMode": self.body["HostConfig"]["NetworkMode"] },
             "Created": 1_767_225_600,
         })
     }

@@ -5,6 +5,8 @@
 //! - `dockerd`     an engine of containers, images and events in memory; its processes are real ones
 //! - `script`      what it does otherwise than usual, call by call, and the calls that were made
 //! - `http`        just enough HTTP/1.1 for it
+//! - `check`       `dockershim check` on a node on which one thing is wrong
+//! - `adapter`     another CRI adapter, for it to find
 //! - `connection`  engines that hang, go, come back newer or older, and say odd things
 //! - `pods`        RunPodSandbox: undo, names that are taken, a pruned image, a client that goes away
 //! - `containers`  lives of containers behind the shim's back
@@ -14,6 +16,8 @@
 //! - `outputs`     content types of exec's answer
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without fails it")]
 
+mod adapter;
+mod check;
 #[path = "../support/client.rs"]
 #[expect(dead_code, reason = "the real-engine suite uses the rest of it")]
 mod client;

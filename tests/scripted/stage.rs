@@ -18,7 +18,7 @@ use super::dockerd::{BUSYBOX, DOCKER_20_10, Dockerd};
 
 /// Where a test plays. `end` is its last line: it waits for the script's end.
 pub(crate) struct Stage {
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     pub(crate) dockerd: Dockerd,
     pub(crate) cri: Cri,
     stop: Option<oneshot::Sender<()>>,
