@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs, starts, upgrades, removes and purges the package in a root that has nothing but a busybox (as root, for chroot). Neither
-# Docker nor systemd is in it: that the daemon serves without the one, and the package installs without the other, is a part of it.
+# Docker nor systemd is in it: that the daemon serves without the one, and the package installs without the other, is a part of it. What
+# it would have systemd do is noted by a systemctl that does nothing else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +17,7 @@ fail() { echo "test-deb: $*" >&2; exit 1; }
 
 mkdir -p "$root"/{bin,dev,proc,run,tmp,var/lib/dpkg/{info,updates},etc}
 cp /bin/busybox "$root/bin/busybox"
-for applet in sh rm rmdir; do ln -s busybox "$root/bin/$applet"; done
+for applet in sh rm rmdir mkdir; do ln -s busybox "$root/bin/$applet"; done
 : >"$root/var/lib/dpkg/status"
 # a file does for what is only thrown away
 : >"$root/dev/null"
@@ -45,7 +46,7 @@ dpkg_ --install "$first"
 inside /usr/bin/dockershim config check >/dev/null
 program=$(sed -n 's/^ExecStart=\([^ ]*\) .*/\1/p' "$root/usr/lib/systemd/system/dockershim.service")
 [ -x "$root$program" ] || fail "the unit starts $program, which is not there"
-for example in crictl.yaml kubelet/20-dockershim.conf kubelet/20-dockershim.yaml; do
+for example in crictl.yaml kubelet/20-dockershim.conf kubelet/config-dir.conf; do
     [ -s "$root/usr/share/doc/dockershim/examples/$example" ] || fail "$example is missing"
 done
 serve
@@ -65,5 +66,35 @@ dpkg_ --purge dockershim
 # dpkg takes directories along that nobody else owns
 left=$(find "$root" -mindepth 1 -name '*dockershim*')
 [ -z "$left" ] || fail "purge leaves $left"
+
+mkdir -p "$root/run/systemd/system"
+cat >"$root/bin/systemctl" <<'SYSTEMCTL'
+#!/bin/sh
+echo "$*" >>/asked
+[ "$1" != is-active ] || [ -e /cri-dockerd-serves ]
+SYSTEMCTL
+chmod 0755 "$root/bin/systemctl"
+both="dockershim.socket dockershim.service"
+# systemd_is_asked DOING WORDS: whether it was asked for this since the last time.
+systemd_is_asked() {
+    grep -qxF -- "$2" "$root/asked" || fail "$1: systemd is not asked to $2, but: $(cat "$root/asked")"
+    rm "$root/asked"
+}
+dpkg_ --install "$first"
+systemd_is_asked "first installation" "enable --now $both"
+dpkg_ --install "$second"
+systemd_is_asked "upgrade" "try-restart dockershim.service"
+dpkg_ --remove dockershim
+systemd_is_asked "removal" "disable --now $both"
+dpkg_ --install "$first"
+systemd_is_asked "installation after a removal" "enable --now $both"
+dpkg_ --install "$second"
+systemd_is_asked "upgrade after that" "try-restart dockershim.service"
+dpkg_ --purge dockershim
+rm "$root/asked"
+: >"$root/cri-dockerd-serves"
+dpkg_ --install "$first"
+! grep -q -- --now "$root/asked" || fail "something is started beside cri-dockerd: $(cat "$root/asked")"
+dpkg_ --purge dockershim
 rm -f "$second"
 echo "test-deb: $first installs, starts, upgrades and goes"
