@@ -20,7 +20,7 @@ put 0644 deploy/systemd/dockershim.socket usr/lib/systemd/system/dockershim.sock
 doc=usr/share/doc/dockershim
 for page in README.md ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md docs/*; do put 0644 "$page" "$doc/$page"; done
 put 0644 LICENSE "$doc/copyright"
-for example in crictl.yaml kubelet/20-dockershim.conf kubelet/20-dockershim.yaml; do
+for example in crictl.yaml kubelet/20-dockershim.conf kubelet/config-dir/20-dockershim.conf; do
     put 0644 "deploy/$example" "$doc/examples/$example"
 done
 
