@@ -9,6 +9,7 @@
 //! **Invariant**: nobody else knows gRPC's codes; nothing is decided here about pods, containers or images.
 
 pub(crate) mod client;
+mod connection;
 mod image;
 mod rival;
 mod runtime;
@@ -25,10 +26,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::oneshot;
-use tonic::transport::Server;
+use tokio::sync::{oneshot, watch};
+use tonic::service::Routes;
 
 use crate::cni::Cni;
 use crate::config::{Config, Endpoint};
@@ -194,12 +196,6 @@ pub enum Error {
         /// Why.
         source: engine::Error,
     },
-    /// The server broke down.
-    #[error("serve the CRI: {source}")]
-    Serve {
-        /// Why.
-        source: tonic::transport::Error,
-    },
 }
 
 /// The CRI's two services. Cheap to clone.
@@ -246,7 +242,7 @@ pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<O
     let telling = tokio::spawn(supervisor.clone().keep_telling(daemon.clone()));
     let streams = tokio::spawn(daemon.streams.clone().serve(stream_listener, stopping));
     let index = daemon.index.clone();
-    let served = serve(Service { daemon }, listeners, async {
+    serve(Service { daemon }, listeners, async {
         shutdown.await;
         supervisor.stopping();
         drop(stop_streams);
@@ -258,7 +254,7 @@ pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<O
     feed.abort();
     telling.abort();
     keeper.abort();
-    served
+    Ok(())
 }
 
 /// Where we serve, so that we are not taken for somebody else.
@@ -297,34 +293,27 @@ fn records(state_dir: &Path, name: &str) -> Result<Records, Error> {
     Records::open(state_dir.join(name)).map_err(|source| Error::Records { source })
 }
 
-/// Serves until the shutdown, and then at most [`DRAIN`] longer.
-async fn serve(
-    service: Service,
-    listeners: Vec<UnixListener>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), Error> {
+/// Serves until the shutdown, and then at most [`DRAIN`] longer. Nothing is accepted meanwhile: who connects to a socket that outlives
+/// us waits for our successor.
+async fn serve(service: Service, listeners: Vec<UnixListener>, shutdown: impl Future<Output = ()>) {
     let runtime = RuntimeServiceServer::new(service.clone()).max_decoding_message_size(LARGEST_REQUEST);
     let image = ImageServiceServer::new(service).max_decoding_message_size(LARGEST_REQUEST);
-    let incoming = select_all(listeners.into_iter().map(|listener| Box::pin(socket::connections(listener))));
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving =
-        Server::builder().add_service(runtime).add_service(image).serve_with_incoming_shutdown(incoming, async {
-            // an error is a dropped sender, which means the same
-            let _ = stopped.await;
-        });
-    tokio::pin!(serving);
-    let failed = |source| Error::Serve { source };
-    tokio::select! {
-        ended = &mut serving => return ended.map_err(failed),
-        () = shutdown => {}
-    }
-    tracing::info!("shutting down");
-    drop(stop);
-    match tokio::time::timeout(DRAIN, serving).await {
-        Ok(ended) => ended.map_err(failed),
-        Err(_) => {
-            tracing::warn!("RPCs are still on their way after {DRAIN:?}; the next start finds what they leave");
-            Ok(())
+    let routes = Routes::new(runtime).add_service(image).prepare();
+    let mut incoming = select_all(listeners.into_iter().map(|listener| Box::pin(socket::connections(listener))));
+    let (stop, stopping) = watch::channel(());
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(stream) = incoming.next() => {
+                tokio::spawn(connection::serve(stream, routes.clone(), stopping.clone()));
+            }
         }
+    }
+    drop((incoming, stopping));
+    tracing::info!("shutting down");
+    stop.send_replace(());
+    if tokio::time::timeout(DRAIN, stop.closed()).await.is_err() {
+        tracing::warn!("RPCs are still on their way after {DRAIN:?}; the next start finds what they leave");
     }
 }

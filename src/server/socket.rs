@@ -109,11 +109,11 @@ pub(super) fn path(listener: &UnixListener) -> Option<PathBuf> {
 }
 
 /// Accepted connections, without end.
-pub(super) fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<UnixStream>> {
+pub(super) fn connections(listener: UnixListener) -> impl Stream<Item = UnixStream> {
     futures_util::stream::unfold(listener, |listener| async {
         loop {
             match listener.accept().await {
-                Ok((connection, _)) => return Some((Ok(connection), listener)),
+                Ok((connection, _)) => return Some((connection, listener)),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
