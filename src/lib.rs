@@ -8,6 +8,7 @@ pub mod cri;
 pub mod engine;
 pub mod error;
 pub mod etc;
+pub mod handover;
 pub mod id;
 pub mod index;
 pub mod journal;
