@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 use dockershim::check;
-use dockershim::config::cli::{CheckFlags, Cli, Command, ConfigCommand};
+use dockershim::config::cli::{CheckFlags, Cli, Command, ConfigCommand, ReleaseFlags};
 use dockershim::config::{self, Changes, Resolved, Typed, reference};
+use dockershim::handover::release;
 use dockershim::journal::Journal;
 use dockershim::server::{self, Supervisor};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let ended = match cli.command {
         Some(Command::Check(flags)) => run_check(flags),
         Some(Command::Config(command)) => configure(command, &matches),
+        Some(Command::Release(flags)) => hand_back(&flags, &matches),
         None => serve(&Typed::of(&matches)),
     };
     match ended {
@@ -107,6 +109,13 @@ fn run_check(flags: CheckFlags) -> anyhow::Result<ExitCode> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let passed = runtime.block_on(check::run_pod(&socket, &mut io::stdout().lock()))?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn hand_back(flags: &ReleaseFlags, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let config = Resolved::new(&Typed::of(matches), env::vars_os())?.config;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let whole = runtime.block_on(release::run(&config, &flags.to, flags.dry_run, &mut io::stdout().lock()))?;
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn configure(command: ConfigCommand, matches: &ArgMatches) -> anyhow::Result<ExitCode> {

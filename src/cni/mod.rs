@@ -266,6 +266,12 @@ impl Cni {
         Some(found)
     }
 
+    /// The ports of the node that lead to a sandbox, as its ADD was told, also that of another adapter.
+    pub fn port_mappings(&self, sandbox: &SandboxId) -> Vec<PortMapping> {
+        let saved = self.known(sandbox.as_str()).unwrap_or_default();
+        saved.map(|saved| saved.parameters.port_mappings()).unwrap_or_default()
+    }
+
     /// The sandboxes that there is a record of.
     pub fn attached(&self) -> Vec<String> {
         self.inner.records.names().unwrap_or_else(|error| {

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::handover::checkpoint::CRI_DOCKERD;
+
 /// Kubernetes CRI v1 on the Docker Engine.
 #[derive(Debug, Parser)]
 #[command(
@@ -44,6 +46,8 @@ pub enum Command {
     /// Show or check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Hand the node's pods back to cri-dockerd; dockershim must not run
+    Release(Box<ReleaseFlags>),
 }
 
 /// Flags of `dockershim check`.
@@ -55,6 +59,20 @@ pub struct CheckFlags {
     /// CRI socket to check
     #[arg(long = "container-runtime-endpoint", default_value = DEFAULT_ENDPOINT)]
     pub container_runtime_endpoint: String,
+}
+
+/// Flags of `dockershim release`.
+#[derive(Debug, Args)]
+pub struct ReleaseFlags {
+    /// Only tell what would be done; dockershim may run
+    #[arg(long = "dry-run")]
+    pub dry_run: bool,
+    /// cri-dockerd's root directory
+    #[arg(long = "to", value_name = "DIR", default_value = CRI_DOCKERD)]
+    pub to: PathBuf,
+    /// As the daemon was told.
+    #[command(flatten)]
+    pub told: Told,
 }
 
 /// What `dockershim config` does.

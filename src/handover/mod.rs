@@ -4,3 +4,7 @@
 //! **Invariant**: no container is touched, and nothing is changed while it can be in use.
 
 pub mod checkpoint;
+mod error;
+pub mod release;
+
+pub use error::Error;

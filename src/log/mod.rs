@@ -156,6 +156,15 @@ impl Pumps {
         linked.await.unwrap_or(Ok(false))
     }
 
+    /// Puts a link to the spool into the place of a container's log, whatever has been written there, and drops its position: another
+    /// adapter goes on.
+    pub async fn hand_back(&self, id: &ContainerId, spool: PathBuf, path: LogPath) -> Result<(), Error> {
+        let linked = tokio::task::spawn_blocking(move || path.link(&spool)).await;
+        linked.unwrap_or_else(|_| Err(Error::NotFollowed(id.clone())))?;
+        self.forget(id).await;
+        Ok(())
+    }
+
     /// Waits until all of the spool is in the log, then ends following; to be called when the container's process has ended.
     pub async fn drain(&self, id: &ContainerId, limit: Duration) -> Drained {
         let Some(pump) = self.pump(id) else { return Drained::NotFollowed };

@@ -47,6 +47,7 @@ use crate::service::{Daemon, Kept};
 use crate::stream::Streams;
 use crate::translate::node::Network;
 
+pub(crate) use state_dir::{StateLock, claim};
 pub use status::in_one_line;
 pub use supervisor::Supervisor;
 
@@ -206,7 +207,7 @@ struct Service {
 
 /// The whole daemon: returns when it can't start, or when `shutdown` has come and RPCs on their way have ended.
 pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    let _lock = state_dir::claim(&config.state_dir)?;
+    let _lock = claim(&config.state_dir)?;
     let passed = if config.endpoints.contains(&Endpoint::Passed) { socket::passed()? } else { Vec::new() };
     if !config.allow_other_adapter {
         rival::refuse(Path::new(rival::CRI_DOCKERD), &own_sockets(&config.endpoints, &passed)).await?;
