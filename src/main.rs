@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 use dockershim::check;
-use dockershim::config::cli::{CheckFlags, Cli, Command, ConfigCommand, ReleaseFlags};
+use dockershim::config::cli::{CheckFlags, Cli, Command, ConfigCommand, MigrateFlags, ReleaseFlags};
 use dockershim::config::{self, Changes, Resolved, Typed, reference};
-use dockershim::handover::release;
+use dockershim::handover::{migrate, release};
 use dockershim::journal::Journal;
 use dockershim::server::{self, Supervisor};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     let ended = match cli.command {
         Some(Command::Check(flags)) => run_check(flags),
         Some(Command::Config(command)) => configure(command, &matches),
+        Some(Command::Migrate(flags)) => make_configuration(&flags),
         Some(Command::Release(flags)) => hand_back(&flags, &matches),
         None => serve(&Typed::of(&matches)),
     };
@@ -109,6 +110,13 @@ fn run_check(flags: CheckFlags) -> anyhow::Result<ExitCode> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let passed = runtime.block_on(check::run_pod(&socket, &mut io::stdout().lock()))?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn make_configuration(flags: &MigrateFlags) -> anyhow::Result<ExitCode> {
+    let MigrateFlags { from, output, force, arguments } = flags;
+    let source = if arguments.is_empty() { migrate::Source::Unit(from) } else { migrate::Source::Arguments(arguments) };
+    migrate::run(source, output, *force, &mut io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn hand_back(flags: &ReleaseFlags, matches: &ArgMatches) -> anyhow::Result<ExitCode> {

@@ -46,6 +46,8 @@ pub enum Command {
     /// Show or check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make a configuration file from the flags of cri-dockerd's unit
+    Migrate(MigrateFlags),
     /// Hand the node's pods back to cri-dockerd; dockershim must not run
     Release(Box<ReleaseFlags>),
 }
@@ -59,6 +61,23 @@ pub struct CheckFlags {
     /// CRI socket to check
     #[arg(long = "container-runtime-endpoint", default_value = DEFAULT_ENDPOINT)]
     pub container_runtime_endpoint: String,
+}
+
+/// Flags of `dockershim migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateFlags {
+    /// The unit, by its path, or by its name where systemd looks for units
+    #[arg(long = "from", value_name = "UNIT", default_value = "cri-docker.service")]
+    pub from: String,
+    /// Where the configuration goes
+    #[arg(long = "output", value_name = "FILE", default_value = DEFAULT_FILE)]
+    pub output: PathBuf,
+    /// Replace a file that is there
+    #[arg(long = "force")]
+    pub force: bool,
+    /// cri-dockerd's arguments themselves, in place of a unit
+    #[arg(last = true, value_name = "ARGS", conflicts_with = "from")]
+    pub arguments: Vec<String>,
 }
 
 /// Flags of `dockershim release`.

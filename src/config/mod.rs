@@ -9,6 +9,7 @@
 //! A new key is a new field of [`cli::Flags`], and what [`Config::from_flags`] makes of it; file, environment, `config default` and
 //! docs/configuration.md follow.
 
+mod carry;
 pub mod cli;
 mod duration;
 mod file;
@@ -28,6 +29,7 @@ use crate::stream::Limits;
 use crate::translate::node::{LogOptions, Network};
 use cli::Flags;
 
+pub use carry::{Carried, Fate, carry_over};
 pub use resolve::{Changes, Resolved, Typed};
 
 /// The daemon's configuration, checked.
