@@ -446,6 +446,10 @@ async fn pods_of_ours_are_handed_over_and_told_to_be_recreated(case: Case) {
     assert!(recreate[0].contains("recreate pod real/ours: ") && recreate[0].contains("resolv.conf"), "{said}");
     shim.start_again();
     runtime_ready(&case.cri, true).await;
+    for id in [&pod.id, &ended.id] {
+        case.cri.remove_pod(id).await.unwrap();
+    }
+    assert_eq!((node.leases(), node.left()), (Vec::new(), Vec::new()));
 }
 
 async fn nothing_is_handed_over_while_dockershim_runs(case: Case) {
