@@ -1,4 +1,4 @@
-//! The executable: reads the arguments, serves, checks or shows the configuration, and ends with 0, or with 1 and the reason in one line.
+//! The executable: reads the arguments, serves, checks, shows how a running one is or how it is configured, and ends with 0, or with 1 and the reason in one line.
 
 use std::env;
 use std::io::{self, Write};
@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 use dockershim::check;
-use dockershim::config::cli::{CheckFlags, Cli, Command, ConfigCommand};
+use dockershim::config::cli::{CheckFlags, Cli, Command, ConfigCommand, StatusFlags};
 use dockershim::config::{self, Changes, Resolved, Typed, reference};
 use dockershim::journal::Journal;
 use dockershim::server::{self, Supervisor};
+use dockershim::status;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     let (cli, matches) = Cli::read();
     let ended = match cli.command {
         Some(Command::Check(flags)) => run_check(flags),
+        Some(Command::Status(flags)) => show_status(flags),
         Some(Command::Config(command)) => configure(command, &matches),
         None => serve(&Typed::of(&matches)),
     };
@@ -107,6 +109,15 @@ fn run_check(flags: CheckFlags) -> anyhow::Result<ExitCode> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let passed = runtime.block_on(check::run_pod(&socket, &mut io::stdout().lock()))?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_status(flags: StatusFlags) -> anyhow::Result<ExitCode> {
+    let StatusFlags { json, container_runtime_endpoint } = flags;
+    let socket = config::socket("container-runtime-endpoint", &container_runtime_endpoint)?;
+    let form = if json { status::Form::Json } else { status::Form::Screen };
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let ready = runtime.block_on(status::show(&socket, form, &mut io::stdout().lock()))?;
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn configure(command: ConfigCommand, matches: &ArgMatches) -> anyhow::Result<ExitCode> {

@@ -20,7 +20,7 @@ const BURST_BITS: u32 = 0x7fff_ffff;
 const REASONABLE_RATE: std::ops::RangeInclusive<u128> = 1_000..=1_000_000_000_000_000;
 
 /// What plugins are asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verb {
     /// Join the pod to the network.
     Add,

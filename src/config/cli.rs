@@ -41,6 +41,8 @@ impl Cli {
 pub enum Command {
     /// Look whether a running dockershim does its work
     Check(CheckFlags),
+    /// Show how a running dockershim is; ends with 1 when it can't be reached or isn't ready
+    Status(StatusFlags),
     /// Show or check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -53,6 +55,17 @@ pub struct CheckFlags {
     #[arg(long = "run-pod", required = true)]
     pub run_pod: bool,
     /// CRI socket to check
+    #[arg(long = "container-runtime-endpoint", default_value = DEFAULT_ENDPOINT)]
+    pub container_runtime_endpoint: String,
+}
+
+/// Flags of `dockershim status`.
+#[derive(Debug, Args)]
+pub struct StatusFlags {
+    /// Print one object for programs
+    #[arg(long = "json")]
+    pub json: bool,
+    /// CRI socket to ask
     #[arg(long = "container-runtime-endpoint", default_value = DEFAULT_ENDPOINT)]
     pub container_runtime_endpoint: String,
 }
@@ -133,6 +146,9 @@ pub struct Flags {
         help_heading = SOCKETS
     )]
     pub root_directory: PathBuf,
+    /// Where Prometheus reads our own figures: 127.0.0.1:PORT, [::1]:PORT or unix:// and a path; empty for nowhere
+    #[arg(long = "metrics-address", value_name = "ADDRESS", default_value = "", help_heading = SOCKETS)]
+    pub metrics_address: String,
     /// Start although another CRI adapter for Docker answers on /run/cri-dockerd.sock: it serves a different engine
     #[arg(
         long = "allow-other-adapter",

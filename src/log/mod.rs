@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::figures::Reading;
 use crate::id::ContainerId;
 use crate::record::Records;
 use counters::Counters;
@@ -44,7 +45,7 @@ use position::Position;
 use pump::{Command, Start};
 use watch::Watcher;
 
-pub use counters::{Counts, LAG_BOUNDS_MS};
+pub use counters::{Counts, LAG_BOUNDS};
 pub use error::Error;
 pub use path::LogPath;
 
@@ -100,6 +101,16 @@ impl Pumps {
     /// What has been counted.
     pub fn counts(&self) -> Counts {
         self.inner.counters.read()
+    }
+
+    /// From Docker's stamp on the first line of each written batch to the write.
+    pub fn lag(&self) -> Reading {
+        self.inner.counters.lag()
+    }
+
+    /// How many logs are followed.
+    pub fn followed(&self) -> usize {
+        self.pumps().values().filter(|pump| !pump.is_closed()).count()
     }
 
     /// Finds out whether a log can be put into its place, before the container is started.

@@ -12,6 +12,7 @@ pub(crate) mod client;
 mod image;
 mod rival;
 mod runtime;
+mod scrape;
 mod socket;
 mod state_dir;
 mod status;
@@ -50,6 +51,9 @@ pub use supervisor::Supervisor;
 
 /// Largest request: what the kubelet takes as a reply, it may also send.
 const LARGEST_REQUEST: usize = 16 << 20;
+
+/// The flag that tells where to serve, for errors.
+const ENDPOINT: &str = "--container-runtime-endpoint";
 
 /// How long RPCs on their way may still take after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -102,51 +106,61 @@ pub enum Error {
         version: String,
     },
     /// Something that isn't a socket is where ours should be.
-    #[error("{} is not a socket; remove it, or serve elsewhere with --container-runtime-endpoint", path.display())]
+    #[error("{} is not a socket; remove it, or serve elsewhere with {flag}", path.display())]
     NotASocket {
         /// The path.
         path: PathBuf,
+        /// What has told it.
+        flag: &'static str,
     },
     /// Somebody else listens where we should.
     #[error(
-        "another process listens on {}; stop it, or serve elsewhere with --container-runtime-endpoint (fd:// if it is systemd)",
+        "another process listens on {}; stop it, or serve elsewhere with {flag} (fd:// if it is systemd)",
         path.display()
     )]
     SocketInUse {
         /// The path.
         path: PathBuf,
+        /// What has told it.
+        flag: &'static str,
     },
     /// The socket of somebody else is where ours should be.
     #[error(
-        "{} is a socket of user {owner}; remove it, or serve elsewhere with --container-runtime-endpoint",
+        "{} is a socket of user {owner}; remove it, or serve elsewhere with {flag}",
         path.display()
     )]
     SocketOfAnother {
         /// The path.
         path: PathBuf,
+        /// What has told it.
+        flag: &'static str,
         /// Whose it is.
         owner: u32,
     },
     /// No socket can have such a path.
     #[error(
-        "{} has {} bytes, and the path of a socket can have {limit}; give a shorter one with --container-runtime-endpoint",
+        "{} has {} bytes, and the path of a socket can have {limit}; give a shorter one with {flag}",
         path.display(),
         path.as_os_str().len()
     )]
     PathTooLong {
         /// The path.
         path: PathBuf,
+        /// What has told it.
+        flag: &'static str,
         /// The most it can have.
         limit: usize,
     },
     /// The directory of a socket can't be made.
     #[error(
-        "make the directory {} for the socket: {source}; make it yourself, or serve elsewhere with --container-runtime-endpoint",
+        "make the directory {} for the socket: {source}; make it yourself, or serve elsewhere with {flag}",
         path.display()
     )]
     SocketDir {
         /// The directory.
         path: PathBuf,
+        /// What has told it.
+        flag: &'static str,
         /// Why.
         source: std::io::Error,
     },
@@ -171,10 +185,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A socket can't be made.
-    #[error("listen on {}: {source}; serve elsewhere with --container-runtime-endpoint", path.display())]
+    #[error("listen on {}: {source}; serve elsewhere with {flag}", path.display())]
     Bind {
         /// The path.
         path: PathBuf,
+        /// What has told it.
+        flag: &'static str,
         /// Why.
         source: std::io::Error,
     },
@@ -183,6 +199,14 @@ pub enum Error {
         "listen on {address} for exec, attach and port-forward: {source}; choose another with --streaming-bind-addr"
     )]
     BindStreams {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The address of our own figures can't be listened on.
+    #[error("listen on {address} for metrics: {source}; choose another with --metrics-address, or leave it empty")]
+    BindMetrics {
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -218,12 +242,16 @@ pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<O
     let (mut files, mut listeners) = (Vec::new(), Vec::new());
     for endpoint in &config.endpoints {
         let Endpoint::Path(path) = endpoint else { continue };
-        let (file, listener) = socket::bind(path).await?;
+        let (file, listener) = socket::bind(path, ENDPOINT).await?;
         files.push(file);
         listeners.push(listener);
     }
     listeners.extend(passed);
     let (address, stream_listener) = bind_streams(config.streaming).await?;
+    let scrape = match &config.metrics {
+        Some(address) => Some(scrape::Scrape::bind(address).await?),
+        None => None,
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         endpoints = ?listeners.iter().filter_map(socket::path).collect::<Vec<_>>(),
@@ -239,6 +267,7 @@ pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<O
     tokio::spawn(Leftovers::note(&daemon).clear());
     let feed = tokio::spawn(daemon.index.clone().run());
     let keeper = tokio::spawn(keep_limits(daemon.clone()));
+    let scraped = scrape.map(|scrape| tokio::spawn(scrape.serve(daemon.clone())));
     let (stop_streams, streams_stopped) = oneshot::channel::<()>();
     // an error is a dropped sender, which means the same
     let stopping = async { drop(streams_stopped.await) };
@@ -258,6 +287,9 @@ pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<O
     feed.abort();
     telling.abort();
     keeper.abort();
+    if let Some(scraped) = scraped {
+        scraped.abort();
+    }
     served
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -234,6 +235,14 @@ impl Dockerd {
                         End::Hang => return reader.fill_buf().map(drop),
                     }
                 }
+                Some(Act::Trickle(lines, pause)) => {
+                    let mut to = Lines::begin(stream)?;
+                    for (at, line) in lines.iter().enumerate() {
+                        thread::sleep(if at == 0 { Duration::ZERO } else { pause });
+                        to.send(&line.to_string())?;
+                    }
+                    to.end()?;
+                }
                 Some(Act::Upgrade(content_type, bytes)) => return upgrade(stream, content_type, &bytes),
                 // the client never sends a second request before its answer
                 Some(Act::Hang) => return reader.fill_buf().map(drop),
@@ -409,7 +418,7 @@ impl Engine {
         attributes["name"] = json!(container.name);
         attributes["exitCode"] = json!(container.exit_code.to_string());
         let actor = json!({ "ID": container.id, "Attributes": attributes });
-        let event = json!({ "Type": "container", "Action": action, "Actor": actor, "timeNano": 1 }).to_string();
+        let event = json!({ "Type": "container", "Action": action, "Actor": actor, "timeNano": now_ns() }).to_string();
         self.listeners.retain(|listener| listener.send(event.clone()).is_ok());
     }
 
@@ -422,6 +431,11 @@ impl Engine {
     fn now(&mut self) -> String {
         format!("2026-01-02T03:04:05.{:09}Z", self.next())
     }
+}
+
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    since.as_nanos().try_into().unwrap()
 }
 
 const NEVER: &str = "0001-01-01T00:00:00Z";

@@ -9,7 +9,8 @@
 //! - `pods`        RunPodSandbox: undo, names that are taken, a pruned image, a client that goes away
 //! - `containers`  lives of containers behind the shim's back
 //! - `events`      GetContainerEvents across lost connections
-//! - `images`      pulls that fail after they have begun
+//! - `figures`     what Prometheus scrapes, what `dockershim status` shows
+//! - `images`      pulls that fail after they have begun, that go slowly, and that stand still
 //! - `lists`       Stream*, and what many items cost
 //! - `outputs`     content types of exec's answer
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without fails it")]
@@ -21,6 +22,7 @@ mod connection;
 mod containers;
 mod dockerd;
 mod events;
+mod figures;
 mod http;
 mod images;
 mod lists;

@@ -83,6 +83,11 @@ impl Stage {
         self.served.take().unwrap().await.unwrap().unwrap();
     }
 
+    /// Where the server listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.join("cri.sock")
+    }
+
     /// A ready pod.
     pub(crate) async fn run_pod(&self, name: &str) -> String {
         self.cri.run_pod(&pod(name)).await.unwrap()
