@@ -9,7 +9,7 @@ use tracing::{Instrument, debug, debug_span};
 use super::args::{Parameters, Verb};
 use super::conflist::{NetworkList, Plugin};
 use super::error::{Error, Failure};
-use super::plugin::{Deadline, Plugins};
+use super::plugin::{self, Deadline, Plugins};
 use super::result;
 
 /// What a DEL makes of a plugin that isn't there any more.
@@ -107,7 +107,11 @@ impl Chain<'_> {
     /// A plugin whose own IPAM plugin is missing says so in its own words; this way it is told from other refusals.
     fn explain(&self, plugin: &Plugin, failure: Failure) -> Failure {
         let has_answered = matches!(failure, Failure::Refused { .. } | Failure::Died { .. });
-        match plugin.delegate().filter(|_| has_answered).map(|delegate| (delegate, plugin::find(delegate, self.bin))) {
+        match plugin
+            .delegate()
+            .filter(|_| has_answered)
+            .map(|delegate| (delegate, plugin::find(delegate, self.plugins.bin)))
+        {
             Some((delegate, Err(Failure::NotFound { dirs }))) => {
                 Failure::Alone { delegate: delegate.to_owned(), dirs, source: Box::new(failure) }
             }

@@ -26,6 +26,7 @@ pub mod model;
 mod reconcile;
 mod resolv;
 mod table;
+mod texts;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -47,6 +48,7 @@ use execs::ExecExits;
 pub use health::Health;
 pub use images::Images;
 pub use table::Table;
+pub use texts::Texts;
 
 /// How long a reader waits for the index to be true before it answers `Unavailable`.
 const SYNC_WAIT: Duration = Duration::from_secs(2);
