@@ -18,9 +18,9 @@ put 0644 deploy/systemd/dockershim.service usr/lib/systemd/system/dockershim.ser
 put 0644 deploy/systemd/dockershim.socket usr/lib/systemd/system/dockershim.socket
 "$program" config default | put 0644 /dev/stdin etc/dockershim/config.toml
 doc=usr/share/doc/dockershim
-for page in README.md CHANGELOG.md docs/configuration.md; do put 0644 "$page" "$doc/${page##*/}"; done
+for page in README.md ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md docs/*; do put 0644 "$page" "$doc/$page"; done
 put 0644 LICENSE "$doc/copyright"
-for example in crictl.yaml kubelet/20-dockershim.conf kubelet/20-dockershim.yaml; do
+for example in crictl.yaml kubelet/20-dockershim.conf kubelet/config-dir/20-dockershim.conf; do
     put 0644 "deploy/$example" "$doc/examples/$example"
 done
 

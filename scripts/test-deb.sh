@@ -45,7 +45,7 @@ dpkg_ --install "$first"
 inside /usr/bin/dockershim config check >/dev/null
 program=$(sed -n 's/^ExecStart=\([^ ]*\) .*/\1/p' "$root/usr/lib/systemd/system/dockershim.service")
 [ -x "$root$program" ] || fail "the unit starts $program, which is not there"
-for example in crictl.yaml kubelet/20-dockershim.conf kubelet/20-dockershim.yaml; do
+for example in crictl.yaml kubelet/20-dockershim.conf kubelet/config-dir/20-dockershim.conf; do
     [ -s "$root/usr/share/doc/dockershim/examples/$example" ] || fail "$example is missing"
 done
 serve

@@ -1,15 +1,19 @@
-//! The executable: reads the arguments, serves, checks or shows the configuration, and ends with 0, or with 1 and the reason in one line.
+//! The executable: reads the arguments, serves, checks the node, shows how a running daemon is or how it is configured, and ends with 0,
+//! or with 1 and the reason in one line; `check` has an exit code for warnings, too.
 
 use std::env;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use dockershim::check;
-use dockershim::config::cli::{CheckFlags, Cli, Command, ConfigCommand};
+use dockershim::check::{self, Options};
+use dockershim::config::cli::{CheckFlags, Cli, Command, ConfigCommand, MigrateFlags, ReleaseFlags, StatusFlags};
 use dockershim::config::{self, Changes, Resolved, Typed, reference};
+use dockershim::handover::{migrate, release};
 use dockershim::journal::Journal;
 use dockershim::server::{self, Supervisor};
+use dockershim::status;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,8 +21,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 fn main() -> ExitCode {
     let (cli, matches) = Cli::read();
     let ended = match cli.command {
-        Some(Command::Check(flags)) => run_check(flags),
+        Some(Command::Check(flags)) => run_check(*flags, &Typed::of(&matches)),
+        Some(Command::Status(flags)) => show_status(flags),
         Some(Command::Config(command)) => configure(command, &matches),
+        Some(Command::Migrate(flags)) => make_configuration(&flags),
+        Some(Command::Release(flags)) => hand_back(&flags, &matches),
         None => serve(&Typed::of(&matches)),
     };
     match ended {
@@ -101,12 +108,37 @@ fn raise_open_files() {
     }
 }
 
-fn run_check(flags: CheckFlags) -> anyhow::Result<ExitCode> {
-    let CheckFlags { run_pod: _always, container_runtime_endpoint } = flags;
-    let socket = config::socket("container-runtime-endpoint", &container_runtime_endpoint)?;
+fn run_check(flags: CheckFlags, typed: &Typed) -> anyhow::Result<ExitCode> {
+    let CheckFlags { pre, json, run_pod, kubelet_config, told: _resolved } = flags;
+    let resolved = Resolved::new(typed, env::vars_os())?;
+    let kubelet_config = kubelet_config.map(std::path::absolute).transpose()?;
+    let options = Options { pre, json, run_pod, kubelet_config, root: PathBuf::from("/") };
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let passed = runtime.block_on(check::run_pod(&socket, &mut io::stdout().lock()))?;
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let verdict = runtime.block_on(check::run(&resolved.config, &options, &mut io::stdout().lock()))?;
+    Ok(ExitCode::from(verdict.exit_code()))
+}
+
+fn make_configuration(flags: &MigrateFlags) -> anyhow::Result<ExitCode> {
+    let MigrateFlags { from, output, force, arguments } = flags;
+    let source = if arguments.is_empty() { migrate::Source::Unit(from) } else { migrate::Source::Arguments(arguments) };
+    migrate::run(source, output, *force, &mut io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn hand_back(flags: &ReleaseFlags, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let config = Resolved::new(&Typed::of(matches), env::vars_os())?.config;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let whole = runtime.block_on(release::run(&config, &flags.to, flags.dry_run, &mut io::stdout().lock()))?;
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_status(flags: StatusFlags) -> anyhow::Result<ExitCode> {
+    let StatusFlags { json, container_runtime_endpoint } = flags;
+    let socket = config::socket("container-runtime-endpoint", &container_runtime_endpoint)?;
+    let form = if json { status::Form::Json } else { status::Form::Screen };
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let ready = runtime.block_on(status::show(&socket, form, &mut io::stdout().lock()))?;
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn configure(command: ConfigCommand, matches: &ArgMatches) -> anyhow::Result<ExitCode> {

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use dockershim::cri;
 use dockershim::cri::runtime_service_client::RuntimeServiceClient;
 use rustix::process::{Pid, Signal, kill_process};
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_dockershim");
 
@@ -148,13 +148,23 @@ impl Passed for File {
     }
 }
 
-/// A call on a connection of its own.
-async fn version(socket: &Path) -> Result<String, String> {
+/// A client with a connection of its own.
+async fn client(socket: &Path) -> Result<RuntimeServiceClient<Channel>, String> {
     let endpoint =
         Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap().timeout(Duration::from_secs(20));
-    let channel = endpoint.connect().await.map_err(|error| format!("{error:?}"))?;
-    let version = RuntimeServiceClient::new(channel).version(cri::VersionRequest::default()).await;
+    endpoint.connect().await.map(RuntimeServiceClient::new).map_err(|error| format!("{error:?}"))
+}
+
+/// A call that waits 2 s for an engine.
+async fn version(socket: &Path) -> Result<String, String> {
+    let version = client(socket).await?.version(cri::VersionRequest::default()).await;
     version.map(|version| version.into_inner().runtime_name).map_err(|status| format!("{status:?}"))
+}
+
+/// A call that is answered at once.
+async fn status(socket: &Path) -> Result<(), String> {
+    let status = client(socket).await?.status(cri::StatusRequest::default()).await;
+    status.map(drop).map_err(|status| format!("{status:?}"))
 }
 
 fn run(arguments: &[&str]) -> Output {
@@ -245,17 +255,17 @@ async fn no_new_call_fails_while_a_successor_takes_over() {
             let (path, done, answered) = (path.clone(), done.clone(), answered.clone());
             tokio::spawn(async move {
                 while !done.load(Ordering::Relaxed) {
-                    version(&path).await?;
+                    status(&path).await?;
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok::<_, String>(())
             })
         })
         .collect();
-    for _ in 0..2 {
+    for _ in 0..10 {
         let before = answered.load(Ordering::Relaxed);
         let end = Instant::now() + Duration::from_secs(20);
-        while answered.load(Ordering::Relaxed) < before + 4 {
+        while answered.load(Ordering::Relaxed) < before + 50 {
             assert!(Instant::now() < end, "nobody is answered:\n{}", service.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -267,6 +277,27 @@ async fn no_new_call_fails_while_a_successor_takes_over() {
     for caller in callers {
         assert_eq!(caller.await.unwrap(), Ok(()));
     }
+    process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_rests_holds_up_no_shutdown() {
+    let service = Service::new("rests");
+    let path = service.path("cri.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let process = service.start("fd://", &[&listener]);
+    let mut client = client(&path).await.unwrap();
+    client.status(cri::StatusRequest::default()).await.unwrap();
+    // one that has called, and one that never says a word
+    let _silent = UnixStream::connect(&path).unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let began = Instant::now();
+    tokio::task::spawn_blocking(|| process.stop()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?} for nothing", began.elapsed());
+    // the client comes back by itself
+    let process = service.start("fd://", &[&listener]);
+    client.status(cri::StatusRequest::default()).await.unwrap();
+    drop(client);
     process.stop();
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::parse::value;
 use super::usage::Counters;
 use super::{
     CpuTimes, Detail, Error, HugePages, Memory, Pressure, Pressures, Reader, Swap, Throttling, UNLIMITED, figures,
@@ -70,10 +71,9 @@ pub(super) fn throttling(reader: &mut Reader, cgroup: &Path, detail: &mut Detail
 
 /// Kernel memory is told since 5.18, the peak since 5.19.
 pub(super) fn memory_detail(reader: &mut Reader, cgroup: &Path, detail: &mut Detail) -> Result<(), Error> {
-    let stat = cgroup.join("memory.stat");
-    let whole = known(reader.values(&stat, ["kernel"]))?.map(|[kernel]| kernel);
-    let parts = known(reader.values(&stat, ["slab", "kernel_stack"]))?;
-    detail.kernel_bytes = whole.or_else(|| parts.map(|[slab, stacks]| slab.saturating_add(stacks)));
+    let of_parts = |stat: &str| Some(value(stat, "slab")?.saturating_add(value(stat, "kernel_stack")?));
+    let kernel = |stat: &str| value(stat, "kernel").or_else(|| of_parts(stat));
+    detail.kernel_bytes = known(reader.text(&cgroup.join("memory.stat")).map(kernel))?.flatten();
     detail.peak_bytes = known(reader.number(&cgroup.join("memory.peak")))?;
     let events = known(reader.values(&cgroup.join("memory.events"), ["max", "oom_kill"]))?;
     detail.limit_hits = events.map(|[hits, _]| hits);

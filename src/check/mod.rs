@@ -1,73 +1,134 @@
-//! `dockershim check`: does a running dockershim do its work? Asked from outside, through its CRI socket, as a kubelet would.
+//! `dockershim check`: is this node fit for pods, is dockershim at work, and what is to be done about what isn't?
 //!
 //! ```text
-//! Version ─▶ Status ─▶ PullImage ─▶ RunPodSandbox ─▶ … ─▶ RemovePodSandbox
-//!                                        └─ a step failed, or Ctrl-C: everything made is removed ─┘
+//! gather/: files, sockets, the Engine ─▶ facts.rs ─▶ one file of judges for each group ─▶ findings ─▶ tell.rs: lines, or JSON
+//!                                                                  pod/: with --run-pod, a pod ─┘
 //! ```
 //!
-//! It needs no registry: the pod and its container run the built-in image. It must not touch any pod but its own.
+//! Each check has an ID that never changes its meaning; docs/troubleshooting.md has a section for each.
+//! **Invariants**: a judge sees the facts and nothing else; nothing of the node is changed, and no pod but the one of `--run-pod` is touched.
 
-mod kubelet;
-mod log_line;
-mod report;
+mod cgroup;
+mod engine;
+mod facts;
+mod finding;
+mod gather;
+mod images;
+mod network;
+mod pod;
+mod sockets;
+mod state;
+mod system;
+mod tell;
+#[cfg(test)]
+mod testing;
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
 
-use kubelet::Kubelet;
-use report::{Report, Stop};
+use crate::config::Config;
+use facts::Facts;
+use finding::{Check, Finding, Group, Item};
 
-/// Runs a pod and a container on the daemon that serves `socket`, tells each step in `out`, and removes both again.
-/// Whether every step passed; an error is one of writing to `out`.
-pub async fn run_pod(socket: &Path, out: &mut dyn Write) -> io::Result<bool> {
-    let mut report = Report::new(out);
-    let mut kubelet = match report.step("Connect", NOT_RUNNING, Kubelet::connect(socket)).await {
-        Ok(kubelet) => kubelet,
-        Err(stop) => return report.end(stop),
-    };
-    let walked = walk(&mut report, &mut kubelet).await;
-    let cleaned = kubelet.clean_up().await;
-    let stop = match walked {
-        Ok(()) if cleaned == Ok(0) => return report.passed(),
-        Ok(()) => Stop::Failed,
-        Err(stop) => stop,
-    };
-    report.cleaned(cleaned)?;
-    report.end(stop)
+pub use finding::Verdict;
+
+/// How the node is checked.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Before dockershim runs: only what can be known then.
+    pub pre: bool,
+    /// One JSON object instead of lines.
+    pub json: bool,
+    /// Runs a pod, too.
+    pub run_pod: bool,
+    /// The kubelet's configuration; None for where its process, or its habit, has it.
+    pub kubelet_config: Option<PathBuf>,
+    /// Where the node's files are: `/`. Paths of the configuration are beneath it, too.
+    pub root: PathBuf,
 }
 
-async fn walk(report: &mut Report<'_>, kubelet: &mut Kubelet) -> Result<(), Stop> {
-    report.step("Version", SEE_LOG, kubelet.version()).await?;
-    report.step("Status", NOT_READY, kubelet.wait_until_ready()).await?;
-    let image = report.step("PullImage", NO_IMAGE, kubelet.pull_image()).await?;
-    let sandbox = report.step("RunPodSandbox", NO_POD, kubelet.run_pod_sandbox()).await?;
-    report.step("PodSandboxStatus", NO_ADDRESS, kubelet.pod_sandbox_status(&sandbox)).await?;
-    report.step("ListPodSandbox", SEE_LOG, kubelet.list_pod_sandbox(&sandbox)).await?;
-    let container = report.step("CreateContainer", SEE_LOG, kubelet.create_container(&sandbox, &image)).await?;
-    report.step("StartContainer", NO_START, kubelet.start_container(&container)).await?;
-    report.step("ContainerStatus", NO_START, kubelet.wait_until_running(&container)).await?;
-    report.step("read the log", NO_LOG, kubelet.read_log()).await?;
-    report.step("ExecSync", NO_EXEC, kubelet.exec_sync_says(&container)).await?;
-    report.step("ExecSync exit 3", NO_EXEC, kubelet.exec_sync_exits(&container)).await?;
-    report.step("ListContainers", SEE_LOG, kubelet.list_containers(&sandbox, &container)).await?;
-    report.step("ContainerStats", NO_STATS, kubelet.container_stats(&container)).await?;
-    report.step("StopContainer", SEE_LOG, kubelet.stop_container(&container)).await?;
-    report.step("RemoveContainer", SEE_LOG, kubelet.remove_container(&container)).await?;
-    report.step("StopPodSandbox", NO_TEAR_DOWN, kubelet.stop_pod_sandbox(&sandbox)).await?;
-    report.step("RemovePodSandbox", NO_TEAR_DOWN, kubelet.remove_pod_sandbox(&sandbox)).await
+/// All checks, in the order in which they are told.
+const GROUPS: [Group; 7] =
+    [engine::GROUP, cgroup::GROUP, network::GROUP, sockets::GROUP, images::GROUP, system::GROUP, state::GROUP];
+
+/// Checks the node for a daemon with this configuration and tells each finding in `out`. The worst of them; an error is one of
+/// writing to `out`.
+pub async fn run(config: &Config, options: &Options, out: &mut dyn Write) -> io::Result<Verdict> {
+    let facts = gather::gather(config, options).await;
+    let mut items = Vec::new();
+    for Group { name, checks } in GROUPS {
+        let found: Vec<Item> = checks.iter().map(|check| item(check, &facts)).collect();
+        if !options.json {
+            tell::group(name, &found, out)?;
+        }
+        items.extend(found);
+    }
+    if options.run_pod {
+        let steps: &mut dyn Write = if options.json { &mut io::sink() } else { &mut *out };
+        writeln!(steps, "{}", pod::GROUP)?;
+        let finding = pod::run(&facts.our_socket(), steps).await?;
+        writeln!(steps)?;
+        items.push(Item { check: pod::CHECK, finding });
+    }
+    let verdict = items.iter().map(|item| item.finding.verdict).max().unwrap_or(Verdict::Ok);
+    let verdict = if verdict == Verdict::Skipped { Verdict::Ok } else { verdict };
+    if options.json {
+        tell::json(verdict, &items, out)?
+    } else {
+        tell::sum(&items, out)?
+    }
+    Ok(verdict)
 }
 
-// What to do next, by what has failed.
-const NOT_RUNNING: &str = "is dockershim running? start it, or name its socket with --container-runtime-endpoint";
-const SEE_LOG: &str = "see dockershim's own log; with --log-level debug it has a line for each RPC";
-const NOT_READY: &str = "RuntimeReady: is dockerd running (docker version)? NetworkReady: install a CNI plugin and its \
-                         configuration, or start dockershim with --network-plugin bridge";
-const NO_IMAGE: &str = "is there room on dockerd's disk (docker system df)? can it load images (docker load)?";
-const NO_POD: &str = "can dockerd start a container at all (docker run)? then see dockershim's log, and dockerd's";
-const NO_ADDRESS: &str =
-    "the pod network gave no address: look at the CNI configuration, or at docker network inspect bridge";
-const NO_START: &str = "see dockerd's own log (journalctl -u docker) for what the OCI runtime said";
-const NO_LOG: &str = "do dockershim and this command see the same /tmp? the container's own lines: docker logs";
-const NO_EXEC: &str = "can dockerd exec at all (docker exec)? then see dockershim's log, and dockerd's";
-const NO_STATS: &str = "are cgroups mounted where dockershim runs (ls /sys/fs/cgroup)?";
-const NO_TEAR_DOWN: &str = "see dockershim's log; a CNI plugin that fails to delete is named there";
+fn item(check: &Check, facts: &Facts) -> Item {
+    let finding = (check.judge)(facts).unwrap_or_else(Finding::from);
+    Item { check: check.name, finding }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const PAGE: &str = include_str!("../../docs/troubleshooting.md");
+
+    fn names() -> Vec<finding::Name> {
+        GROUPS.iter().flat_map(|group| group.checks).map(|check| check.name).chain([pod::CHECK]).collect()
+    }
+
+    /// Those of IDs; what comes before the first group are questions.
+    fn sections() -> impl Iterator<Item = &'static str> {
+        let (_, checks) = PAGE.split_once("\n## Engine\n").unwrap();
+        checks.split("\n### ").skip(1).map(|section| section.split("\n## ").next().unwrap())
+    }
+
+    #[test]
+    fn the_page_has_a_section_for_each_check_and_for_nothing_else() {
+        // `### DKR-01`, whose anchor is `#dkr-01`, and then the title in bold
+        let told: Vec<_> = sections()
+            .map(|section| {
+                let (heading, text) = section.split_once('\n').unwrap_or((section, ""));
+                (
+                    heading,
+                    text.trim_start().strip_prefix("**").and_then(|text| text.split(".**").next()).unwrap_or_default(),
+                )
+            })
+            .collect();
+        let expected: Vec<_> = names().iter().map(|name| (name.id, name.title)).collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn each_section_says_what_to_do() {
+        for section in sections() {
+            assert!(section.contains("\n    "), "no command in {section}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_given_once() {
+        let ids: BTreeSet<_> = names().iter().map(|name| name.id).collect();
+        assert_eq!(ids.len(), names().len());
+    }
+}

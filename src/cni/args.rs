@@ -14,13 +14,15 @@ use super::{Attachment, Dns, PortMapping, quantity};
 
 /// The pod's interface.
 pub(super) const INTERFACE: &str = "eth0";
+/// The capability of ports.
+const PORT_MAPPINGS: &str = "portMappings";
 /// Size of the token bucket, in bits: as good as no limit, which is what the annotations mean.
 const BURST_BITS: u32 = 0x7fff_ffff;
 /// Bits per second that Kubernetes takes for reasonable.
 const REASONABLE_RATE: std::ops::RangeInclusive<u128> = 1_000..=1_000_000_000_000_000;
 
 /// What plugins are asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verb {
     /// Join the pod to the network.
     Add,
@@ -78,6 +80,12 @@ impl Parameters {
             args: args.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             capabilities: capabilities(attachment, pod_cidrs)?,
         })
+    }
+
+    /// The ports of the node that plugins are told of.
+    pub(super) fn port_mappings(&self) -> Vec<PortMapping> {
+        let told = self.capabilities.get(PORT_MAPPINGS).and_then(Value::as_array);
+        told.into_iter().flatten().filter_map(port_mapping_of).collect()
     }
 
     /// The environment of one call. An empty `netns` says that it is gone.
@@ -147,7 +155,7 @@ fn capabilities(attachment: &Attachment, pod_cidrs: &PodCidrs) -> Result<Map<Str
     let mut all = Map::new();
     if !attachment.port_mappings.is_empty() {
         let mappings = attachment.port_mappings.iter().map(port_mapping).collect();
-        all.insert("portMappings".to_owned(), Value::Array(mappings));
+        all.insert(PORT_MAPPINGS.to_owned(), Value::Array(mappings));
     }
     let bandwidth = bandwidth(&attachment.annotations)?;
     if !bandwidth.is_empty() {
@@ -175,6 +183,18 @@ fn port_mapping(mapping: &PortMapping) -> Value {
         json["hostIP"] = mapping.host_ip.as_str().into();
     }
     json
+}
+
+/// None for what is no mapping of ports.
+fn port_mapping_of(json: &Value) -> Option<PortMapping> {
+    let port = |key: &str| json[key].as_u64().and_then(|port| u16::try_from(port).ok());
+    let text = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
+    Some(PortMapping {
+        host_port: port("hostPort")?,
+        container_port: port("containerPort")?,
+        protocol: text("protocol"),
+        host_ip: text("hostIP"),
+    })
 }
 
 /// Rates in bits per second, from the annotations that Kubernetes has for them.

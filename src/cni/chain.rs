@@ -1,7 +1,6 @@
 //! The plugins of one network, one after the other: ADD forwards, each given the result of the one before, DEL backwards.
 //! It keeps nothing; what is to outlive the calls is the business of `mod.rs`.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
@@ -10,7 +9,7 @@ use tracing::{Instrument, debug, debug_span};
 use super::args::{Parameters, Verb};
 use super::conflist::{NetworkList, Plugin};
 use super::error::{Error, Failure};
-use super::plugin::{self, Deadline};
+use super::plugin::{self, Deadline, Plugins};
 use super::result;
 
 /// What a DEL makes of a plugin that isn't there any more.
@@ -31,7 +30,7 @@ pub(super) struct Chain<'a> {
     /// Path of the pod's network namespace; empty when it is gone.
     pub(super) netns: &'a str,
     /// Where plugins are.
-    pub(super) bin: &'a [PathBuf],
+    pub(super) plugins: Plugins<'a>,
     /// The time that all plugins have together.
     pub(super) limit: Duration,
 }
@@ -93,13 +92,12 @@ impl Chain<'_> {
         deadline: Deadline,
     ) -> Result<Vec<u8>, Error> {
         let failed = |failure| self.failed(plugin, verb, failure);
-        let path = plugin::find(&plugin.kind, self.bin).map_err(failed)?;
-        let environment = self.parameters.environment(verb, self.netns, self.bin);
+        let environment = self.parameters.environment(verb, self.netns, self.plugins.bin);
         let request = self.parameters.request(self.list, plugin, previous);
         let (sandbox, begun) = (&self.parameters.container_id, Instant::now());
         let span = debug_span!("cni", sandbox, network = self.list.name, plugin = plugin.kind, ?verb);
         let timed = async {
-            let ended = plugin::run(&path, environment, &request, deadline).await;
+            let ended = self.plugins.call((&plugin.kind, verb), environment, &request, deadline).await;
             debug!(took = ?begun.elapsed(), passed = ended.is_ok(), "plugin ended");
             ended
         };
@@ -109,7 +107,11 @@ impl Chain<'_> {
     /// A plugin whose own IPAM plugin is missing says so in its own words; this way it is told from other refusals.
     fn explain(&self, plugin: &Plugin, failure: Failure) -> Failure {
         let has_answered = matches!(failure, Failure::Refused { .. } | Failure::Died { .. });
-        match plugin.delegate().filter(|_| has_answered).map(|delegate| (delegate, plugin::find(delegate, self.bin))) {
+        match plugin
+            .delegate()
+            .filter(|_| has_answered)
+            .map(|delegate| (delegate, plugin::find(delegate, self.plugins.bin)))
+        {
             Some((delegate, Err(Failure::NotFound { dirs }))) => {
                 Failure::Alone { delegate: delegate.to_owned(), dirs, source: Box::new(failure) }
             }

@@ -68,6 +68,12 @@ impl ConfDir {
         }
     }
 
+    /// What is wrong with the files before the one in use.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let found = self.found.borrow();
+        found.faults.iter().map(|Fault { file, reason }| format!("{file} {reason}")).collect()
+    }
+
     /// Tells when another network comes into use, or none is any more.
     pub(super) fn changes(&self) -> Changes {
         Changes { found: self.found.subscribe() }

@@ -23,6 +23,7 @@ mod network;
 mod plugin;
 mod quantity;
 pub mod result;
+mod survey;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -37,18 +38,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::CniDirs;
+use crate::figures::Timings;
 use crate::id::SandboxId;
 use crate::record::{self, Records};
 
 pub use args::Verb;
 pub use cidr::PodCidrs;
 pub use error::{Culprit, Error, Failure, Faults};
+pub use survey::Survey;
 
 use args::Parameters;
 use chain::{Absent, Chain, Progress};
 use conf_dir::ConfDir;
 use conflist::NetworkList;
 use network::{Health, Network};
+use plugin::Plugins;
 
 /// How long all plugins of a network may take together, as in cri-dockerd; less than the kubelet waits for a sandbox.
 const PLUGINS_LIMIT: Duration = Duration::from_secs(220);
@@ -139,7 +143,11 @@ struct Inner {
     /// Read by each ADD and DEL while it runs, written by GC, which the specification wants alone.
     turns: tokio::sync::RwLock<()>,
     limit: Duration,
+    calls: Calls,
 }
+
+/// Runs of plugins, by plugin and verb.
+pub type Calls = Timings<(String, Verb)>;
 
 impl Cni {
     /// Takes a first look at the directory of configurations; nothing is run yet. The records are this room's alone.
@@ -157,14 +165,24 @@ impl Cni {
             addresses: RwLock::default(),
             turns: tokio::sync::RwLock::default(),
             limit,
+            calls: Calls::default(),
         };
         Cni { inner: Arc::new(inner) }
     }
 
     /// Watches the directory of configurations, and asks plugins for their STATUS, for as long as it is polled.
     pub async fn run(self) {
-        let Inner { conf_dir, health, dirs, .. } = &*self.inner;
-        tokio::join!(conf_dir.clone().run(), health.run(conf_dir.changes(), &dirs.bin));
+        let Inner { conf_dir, health, .. } = &*self.inner;
+        tokio::join!(conf_dir.clone().run(), health.run(conf_dir.changes(), self.plugins()));
+    }
+
+    /// How long plugins have taken.
+    pub fn calls(&self) -> &Calls {
+        &self.inner.calls
+    }
+
+    fn plugins(&self) -> Plugins<'_> {
+        Plugins { bin: &self.inner.dirs.bin, calls: &self.inner.calls }
     }
 
     /// Whether pods can be joined to a network now; if not, why. Costs a look for the plugins' executables, no file is read and
@@ -204,7 +222,7 @@ impl Cni {
         }
         sandboxes.sort_unstable();
         sandboxes.dedup();
-        Network { list: &list, bin: &self.inner.dirs.bin }.collect_garbage(&sandboxes).await;
+        Network { list: &list, plugins: self.plugins() }.collect_garbage(&sandboxes).await;
     }
 
     /// Joins a pod to the network, and gives its addresses without prefix lengths: in the plugins' order, at least one.
@@ -266,6 +284,12 @@ impl Cni {
         Some(found)
     }
 
+    /// The ports of the node that lead to a sandbox, as its ADD was told, also that of another adapter.
+    pub fn port_mappings(&self, sandbox: &SandboxId) -> Vec<PortMapping> {
+        let saved = self.known(sandbox.as_str()).unwrap_or_default();
+        saved.map(|saved| saved.parameters.port_mappings()).unwrap_or_default()
+    }
+
     /// The sandboxes that there is a record of.
     pub fn attached(&self) -> Vec<String> {
         self.inner.records.names().unwrap_or_else(|error| {
@@ -315,8 +339,8 @@ impl Cni {
     }
 
     fn chain<'a>(&'a self, saved: &'a Saved, netns: &'a str) -> Chain<'a> {
-        let (bin, limit) = (&self.inner.dirs.bin, self.inner.limit);
-        Chain { list: &saved.list, parameters: &saved.parameters, netns, bin, limit }
+        let (plugins, limit) = (self.plugins(), self.inner.limit);
+        Chain { list: &saved.list, parameters: &saved.parameters, netns, plugins, limit }
     }
 
     /// Writes the record to last, and the cache for others, off the threads that serve requests.

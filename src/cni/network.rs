@@ -3,7 +3,6 @@
 //! STATUS runs in the background and only while somebody wants to know: at each new configuration, and again when the last answer
 //! is some seconds old and [`Health::of`] has been called since.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use super::args::{self, Verb};
 use super::conf_dir::Changes;
 use super::conflist::{NetworkList, Plugin};
 use super::error::Error;
-use super::plugin::{self, Deadline};
+use super::plugin::{Deadline, Plugins};
 
 /// How long the plugins may take for their STATUS together.
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
@@ -27,7 +26,7 @@ pub(super) struct Network<'a> {
     /// The network.
     pub(super) list: &'a NetworkList,
     /// Where plugins are.
-    pub(super) bin: &'a [PathBuf],
+    pub(super) plugins: Plugins<'a>,
 }
 
 impl Network<'_> {
@@ -59,9 +58,9 @@ impl Network<'_> {
         deadline: Deadline,
     ) -> Result<(), Error> {
         let failed = |source| Error::Plugin { culprit: self.list.culprit(plugin), verb, source: Box::new(source) };
-        let path = plugin::find(&plugin.kind, self.bin).map_err(failed)?;
         let request = args::network_request(self.list, plugin, valid);
-        plugin::run(&path, args::network_environment(verb, self.bin), &request, deadline).await.map_err(failed)?;
+        let environment = args::network_environment(verb, self.plugins.bin);
+        self.plugins.call((&plugin.kind, verb), environment, &request, deadline).await.map_err(failed)?;
         Ok(())
     }
 }
@@ -95,20 +94,20 @@ impl Health {
     }
 
     /// Keeps the answer fresh, for as long as it is polled.
-    pub(super) async fn run(&self, mut changes: Changes, bin: &[PathBuf]) {
+    pub(super) async fn run(&self, mut changes: Changes, plugins: Plugins<'_>) {
         loop {
             let list = changes.list().filter(|list| list.has_status());
             tokio::select! {
                 () = changes.changed() => {}
-                () = self.ask(list, bin) => {}
+                () = self.ask(list, plugins) => {}
             }
         }
     }
 
     /// Asks the plugins, and returns when the answer is old and wanted again.
-    async fn ask(&self, list: Option<Arc<NetworkList>>, bin: &[PathBuf]) {
+    async fn ask(&self, list: Option<Arc<NetworkList>>, plugins: Plugins<'_>) {
         let Some(list) = list else { return std::future::pending().await };
-        let trouble = Network { list: &list, bin }.status().await.err().map(Arc::new);
+        let trouble = Network { list: &list, plugins }.status().await.err().map(Arc::new);
         let told = trouble.as_ref().map(ToString::to_string);
         let last = self.answer.lock().unwrap_or_else(PoisonError::into_inner).replace(Answer { list, trouble });
         if told != last.and_then(|last| last.trouble).map(|trouble| trouble.to_string()) {

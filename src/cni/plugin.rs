@@ -13,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use super::args::Verb;
 use super::error::Failure;
-use super::result;
+use super::{Calls, result};
 
 /// The most that a plugin's result may have.
 const OUTPUT_LIMIT: u64 = 1 << 20;
@@ -26,6 +27,9 @@ const TOLD_LIMIT: usize = 1024;
 const BUSY_TRIES: usize = 5;
 /// after so long.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
+
+/// The one cause that failed runs are counted by: why is told where it matters.
+const FAILED: &str = "failed";
 
 /// The time that the plugins of one network have together.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +45,33 @@ impl Deadline {
     }
 }
 
+/// Where plugins are, and what is counted of their runs.
+#[derive(Clone, Copy)]
+pub(super) struct Plugins<'a> {
+    /// Their directories, in order.
+    pub(super) bin: &'a [PathBuf],
+    /// How long they have taken.
+    pub(super) calls: &'a Calls,
+}
+
+impl Plugins<'_> {
+    /// Finds a plugin and runs it; see [`run`].
+    pub(super) async fn call(
+        &self,
+        (kind, verb): (&str, Verb),
+        environment: impl IntoIterator<Item = (&'static str, OsString)>,
+        request: &[u8],
+        deadline: Deadline,
+    ) -> Result<Vec<u8>, Failure> {
+        let path = find(kind, self.bin)?;
+        let begun = Instant::now();
+        let ended = run(&path, environment, request, deadline).await;
+        let failure = ended.as_ref().err().map(|_| FAILED);
+        self.calls.note(&(kind.to_owned(), verb), begun.elapsed(), failure);
+        ended
+    }
+}
+
 /// Finds a plugin's executable in the first directory that has it.
 pub(super) fn find(kind: &str, dirs: &[PathBuf]) -> Result<PathBuf, Failure> {
     let found = dirs.iter().map(|dir| dir.join(kind)).find(|path| path.is_file());
@@ -48,7 +79,7 @@ pub(super) fn find(kind: &str, dirs: &[PathBuf]) -> Result<PathBuf, Failure> {
 }
 
 /// Runs a plugin with a request on its stdin, and gives what it wrote to its stdout.
-pub(super) async fn run(
+async fn run(
     path: &Path,
     environment: impl IntoIterator<Item = (&'static str, OsString)>,
     request: &[u8],

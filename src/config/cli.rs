@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::handover::checkpoint::CRI_DOCKERD;
+
 /// Kubernetes CRI v1 on the Docker Engine.
 #[derive(Debug, Parser)]
 #[command(
@@ -28,31 +30,94 @@ pub struct Cli {
 
 impl Cli {
     /// Reads the program's arguments. The second part tells what was typed from what is a default; for errors, and after
-    /// `--help`, the process ends here.
+    /// `--help`, the process ends here: after errors with 1, since 2 is what `check` warns with.
     pub fn read() -> (Cli, ArgMatches) {
-        let matches = Cli::command().get_matches();
-        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        (cli, matches)
+        let read = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+        read.unwrap_or_else(|error| {
+            // when nobody hears this, the exit code still tells
+            let _ = error.print();
+            std::process::exit(i32::from(error.use_stderr()))
+        })
     }
 }
 
 /// What the program does beside serving.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Look whether a running dockershim does its work
-    Check(CheckFlags),
+    /// Look whether this node is fit for pods, and dockershim at work; a daemon with the same flags, environment and file is meant
+    #[command(
+        after_help = "Ends with 0 when all is well, with 1 when something failed, with 2 when there are only warnings."
+    )]
+    Check(Box<CheckFlags>),
+    /// Show how a running dockershim is; ends with 1 when it can't be reached or isn't ready
+    Status(StatusFlags),
     /// Show or check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make a configuration file from the flags of cri-dockerd's unit
+    Migrate(MigrateFlags),
+    /// Hand the node's pods back to cri-dockerd; dockershim must not run
+    Release(Box<ReleaseFlags>),
 }
 
 /// Flags of `dockershim check`.
 #[derive(Debug, Args)]
 pub struct CheckFlags {
-    /// Run a pod and a container from the built-in image, as a kubelet would, and print each step with its milliseconds
-    #[arg(long = "run-pod", required = true)]
+    /// Before dockershim runs: check only what can be known then
+    #[arg(long = "pre", conflicts_with = "run_pod")]
+    pub pre: bool,
+    /// Print one JSON object
+    #[arg(long = "json")]
+    pub json: bool,
+    /// At the end, run a pod and a container from the built-in image, as a kubelet would, and print each step with its milliseconds
+    #[arg(long = "run-pod")]
     pub run_pod: bool,
-    /// CRI socket to check
+    /// The kubelet's configuration, when it is not where the kubelet's own command line says, or /var/lib/kubelet/config.yaml
+    #[arg(long = "kubelet-config", value_name = "PATH")]
+    pub kubelet_config: Option<PathBuf>,
+    /// What the daemon is told.
+    #[command(flatten)]
+    pub told: Told,
+}
+
+/// Flags of `dockershim migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateFlags {
+    /// The unit, by its path, or by its name where systemd looks for units
+    #[arg(long = "from", value_name = "UNIT", default_value = "cri-docker.service")]
+    pub from: String,
+    /// Where the configuration goes
+    #[arg(long = "output", value_name = "FILE", default_value = DEFAULT_FILE)]
+    pub output: PathBuf,
+    /// Replace a file that is there
+    #[arg(long = "force")]
+    pub force: bool,
+    /// cri-dockerd's arguments themselves, in place of a unit
+    #[arg(last = true, value_name = "ARGS", conflicts_with = "from")]
+    pub arguments: Vec<String>,
+}
+
+/// Flags of `dockershim release`.
+#[derive(Debug, Args)]
+pub struct ReleaseFlags {
+    /// Only tell what would be done; dockershim may run
+    #[arg(long = "dry-run")]
+    pub dry_run: bool,
+    /// cri-dockerd's root directory
+    #[arg(long = "to", value_name = "DIR", default_value = CRI_DOCKERD)]
+    pub to: PathBuf,
+    /// As the daemon was told.
+    #[command(flatten)]
+    pub told: Told,
+}
+
+/// Flags of `dockershim status`.
+#[derive(Debug, Args)]
+pub struct StatusFlags {
+    /// Print one object for programs
+    #[arg(long = "json")]
+    pub json: bool,
+    /// CRI socket to ask
     #[arg(long = "container-runtime-endpoint", default_value = DEFAULT_ENDPOINT)]
     pub container_runtime_endpoint: String,
 }
@@ -133,6 +198,9 @@ pub struct Flags {
         help_heading = SOCKETS
     )]
     pub root_directory: PathBuf,
+    /// Where Prometheus reads our own figures: 127.0.0.1:PORT, [::1]:PORT or unix:// and a path; empty for nowhere
+    #[arg(long = "metrics-address", value_name = "ADDRESS", default_value = "", help_heading = SOCKETS)]
+    pub metrics_address: String,
     /// Start although another CRI adapter for Docker answers on /run/cri-dockerd.sock: it serves a different engine
     #[arg(
         long = "allow-other-adapter",

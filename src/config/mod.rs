@@ -9,6 +9,7 @@
 //! A new key is a new field of [`cli::Flags`], and what [`Config::from_flags`] makes of it; file, environment, `config default` and
 //! docs/configuration.md follow.
 
+mod carry;
 pub mod cli;
 mod duration;
 mod file;
@@ -28,6 +29,7 @@ use crate::stream::Limits;
 use crate::translate::node::{LogOptions, Network};
 use cli::Flags;
 
+pub use carry::{Carried, Fate, carry_over};
 pub use resolve::{Changes, Resolved, Typed};
 
 /// The daemon's configuration, checked.
@@ -53,6 +55,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where streams are served.
     pub streaming: SocketAddr,
+    /// Where our own figures are served, if they are.
+    pub metrics: Option<MetricsAddress>,
     /// How long streams may rest.
     pub stream_limits: Limits,
     /// Of our own log.
@@ -113,6 +117,15 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// Where our own figures are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricsAddress {
+    /// For whoever is on this machine.
+    Loopback(SocketAddr),
+    /// For root and its group.
+    Socket(PathBuf),
+}
+
 const PASSED: &str = "fd://";
 
 /// How a line of our own log looks.
@@ -137,7 +150,7 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// The values together are no command line.
+    /// A command line of another adapter is none of ours.
     #[error("{reason}")]
     Arguments {
         /// Why.
@@ -209,9 +222,11 @@ impl Config {
             Duration::ZERO => Duration::from_secs(119),
             given => given,
         };
+        let endpoints = endpoints(&flags.container_runtime_endpoint, &docker_socket)?;
         let deadline = time("image-pull-progress-deadline", &flags.image_pull_progress_deadline)?;
         Ok(Config {
-            endpoints: endpoints(&flags.container_runtime_endpoint, &docker_socket)?,
+            metrics: metrics(&flags.metrics_address, &endpoints, &docker_socket)?,
+            endpoints,
             docker_socket,
             sandbox_image: Some(flags.pod_infra_container_image).filter(|image| !image.is_empty()),
             network: network(&flags.network_plugin)?,
@@ -320,6 +335,35 @@ fn address(text: &str) -> Result<SocketAddr, Error> {
     })
 }
 
+/// Whoever can connect can read, so only this machine can.
+fn metrics(text: &str, endpoints: &[Endpoint], docker_socket: &Path) -> Result<Option<MetricsAddress>, Error> {
+    let flag = "metrics-address";
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.starts_with("unix://") || text.starts_with('/') {
+        let path = socket(flag, text)?;
+        if path == docker_socket || endpoints.contains(&Endpoint::Path(path.clone())) {
+            return Err(Error::value(flag, format!("{text} is another socket already")));
+        }
+        return Ok(Some(MetricsAddress::Socket(path)));
+    }
+    let address: SocketAddr = text.parse().map_err(|_| {
+        let reason =
+            format!("{text:?} is neither an address with a port, such as 127.0.0.1:9323, nor unix:// and a path");
+        Error::value(flag, reason)
+    })?;
+    if !address.ip().is_loopback() {
+        let reason = format!(
+            "{address} can be reached from elsewhere, and there is neither a password nor TLS; take 127.0.0.1:{port} or a unix:// \
+             socket, and let a proxy that has both serve it",
+            port = address.port()
+        );
+        return Err(Error::value(flag, reason));
+    }
+    Ok(Some(MetricsAddress::Loopback(address)))
+}
+
 fn level(text: &str) -> Result<tracing::Level, Error> {
     let known = match text {
         "warning" => "warn",
@@ -399,6 +443,27 @@ mod tests {
         assert_eq!(config.pull_progress_deadline, Some(Duration::from_secs(60)));
         assert_eq!(config.log_format, Format::Cri);
         assert_eq!(config.log_spool, LogOptions { max_size_bytes: 16 << 20, max_files: 4 });
+    }
+
+    #[test]
+    fn figures_are_served_to_this_machine_alone() {
+        let metrics = |text: &str| config(&[&format!("--metrics-address={text}")]).map(|config| config.metrics);
+        assert_eq!(metrics("").unwrap(), None);
+        let loopback = |text: &str| Some(MetricsAddress::Loopback(text.parse().unwrap()));
+        for address in ["127.0.0.1:9323", "127.8.8.8:1", "[::1]:9323"] {
+            assert_eq!(metrics(address).unwrap(), loopback(address));
+        }
+        assert_eq!(metrics("unix:///run/m.sock").unwrap(), Some(MetricsAddress::Socket(PathBuf::from("/run/m.sock"))));
+        for elsewhere in ["0.0.0.0:9323", "10.0.0.1:9323", "[::]:9323"] {
+            let error = metrics(elsewhere).unwrap_err().to_string();
+            assert!(error.contains("can be reached from elsewhere") && error.contains("127.0.0.1:9323"), "{error}");
+        }
+        for wrong in ["9323", "localhost:9323", "127.0.0.1", "unix://m.sock", "127.0.0.1:x", "tcp://127.0.0.1:1"] {
+            assert!(metrics(wrong).is_err(), "{wrong}");
+        }
+        for taken in ["/run/dockershim.sock", "unix:///var/run/docker.sock"] {
+            assert!(metrics(taken).unwrap_err().to_string().contains("another socket"), "{taken}");
+        }
     }
 
     #[test]

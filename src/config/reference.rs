@@ -54,7 +54,8 @@ fn sentence(key: &Key) -> String {
     format!("{}{reloaded}. ({})", key.doc, key.unit)
 }
 
-fn value(key: &Key, values: &[String]) -> String {
+/// As the file has it.
+pub(super) fn value(key: &Key, values: &[String]) -> String {
     let single = |text: &String| match key.shape {
         Shape::Text => quoted(text),
         // "T" is a switch too

@@ -156,6 +156,18 @@ impl Error {
     }
 }
 
+/// What is typed, and nothing else but what an empty `docker-endpoint` stands for: each key that was told, all of it checked.
+pub(super) fn told(
+    typed: &Typed,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<Setting>, Error> {
+    let environment: Vec<_> = environment.into_iter().filter(|(name, _)| name == DOCKER_HOST).collect();
+    let told = Told { typed, environment: &environment, path: Path::new(DEFAULT_FILE), entries: &[] };
+    let settings: Vec<_> = key::all().into_iter().map(|key| told.docker_host(told.setting(key))).collect();
+    config(&settings).map_err(|error| error.at(&settings))?;
+    Ok(settings.into_iter().filter(|setting| setting.origin != Origin::Default).collect())
+}
+
 /// All that is told.
 struct Told<'a> {
     typed: &'a Typed,
@@ -231,7 +243,7 @@ fn config(settings: &[Setting]) -> Result<Config, Error> {
     // each by itself first, so that what can't be a flag is known by its key
     told().try_for_each(|setting| parse(setting.arguments()?).map(drop).map_err(|reason| setting.wrong(reason)))?;
     let arguments = told().map(Setting::arguments).collect::<Result<Vec<_>, _>>()?;
-    let cli = parse(arguments.into_iter().flatten()).map_err(|reason| Error::Arguments { reason })?;
+    let cli = parse(arguments.into_iter().flatten()).expect("flags that can be read one by one can be read together");
     Config::from_flags(cli.told.flags)
 }
 
@@ -256,10 +268,13 @@ impl Setting {
 
 /// Why not, in one line.
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, String> {
-    Cli::try_parse_from(std::iter::once("dockershim".into()).chain(arguments)).map_err(|error| {
-        let text = error.to_string();
-        text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
-    })
+    Cli::try_parse_from(std::iter::once("dockershim".into()).chain(arguments)).map_err(|error| first_line(&error))
+}
+
+/// What is wrong, without the usage.
+pub(super) fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]

@@ -18,10 +18,24 @@ pub type Credentials = DockerCredentials;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PullProgress {
+    /// The layer it is about; of messages about the whole, none or the tag.
+    pub id: String,
     /// `Pulling fs layer`, `Downloading`, `Extracting`, …
     pub status: String,
+    /// How far the layer has come in that.
+    pub progress_detail: Option<PullDetail>,
     /// Set when the pull failed.
     pub error_detail: Option<PullFailure>,
+}
+
+/// How far a layer has come, mostly in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PullDetail {
+    /// So far.
+    pub current: i64,
+    /// In all; 0 when the engine doesn't know.
+    pub total: i64,
 }
 
 /// Why a pull failed.

@@ -4,6 +4,7 @@
 //! share one pool of connections (`transport.rs`). **Invariant**: nobody else knows Docker's status codes, paths or JSON.
 
 mod archive;
+mod call;
 mod container;
 mod error;
 mod event;
@@ -29,9 +30,10 @@ pub use error::Error;
 pub use event::Events;
 pub use exec::ExecOptions;
 pub use hijack::{Hijacked, Input};
-pub use image::{Credentials, PullProgress};
+pub use image::{Credentials, PullDetail, PullProgress};
 pub use output::{Output, Stream};
 
+use crate::figures::Timings;
 use feature::ApiVersion;
 use transport::{Body, Transport};
 
@@ -77,6 +79,11 @@ impl Engine {
     /// The API version agreed on, if the engine has been reached.
     pub fn api(&self) -> Option<ApiVersion> {
         self.transport.pinned()
+    }
+
+    /// How long calls have taken until their answer began, by method and path without ids.
+    pub fn calls(&self) -> &Timings<&'static str> {
+        self.transport.calls()
     }
 
     /// `GET path`, decoded.

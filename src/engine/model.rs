@@ -389,6 +389,15 @@ pub struct Info {
     /// Where images and containers are.
     #[serde(deserialize_with = "nullable")]
     pub docker_root_dir: String,
+    /// Whether containers outlive a dockerd.
+    #[serde(deserialize_with = "nullable")]
+    pub live_restore_enabled: bool,
+    /// Log driver of containers that name none.
+    #[serde(deserialize_with = "nullable")]
+    pub logging_driver: String,
+    /// By their kinds.
+    #[serde(deserialize_with = "nullable")]
+    pub plugins: Plugins,
     /// Runtimes by name.
     #[serde(deserialize_with = "nullable")]
     pub runtimes: BTreeMap<String, Runtime>,
@@ -410,6 +419,15 @@ pub struct Info {
     /// Where the engine looks for CDI devices, from API 1.44 on; empty when CDI is off.
     #[serde(rename = "CDISpecDirs", deserialize_with = "nullable")]
     pub cdi_spec_dirs: Vec<String>,
+}
+
+/// `Plugins` of `GET /info`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Plugins {
+    /// Those that may refuse calls.
+    #[serde(deserialize_with = "nullable")]
+    pub authorization: Vec<String>,
 }
 
 /// `GET /system/df?type=image`, as far as we use it.

@@ -21,7 +21,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::UnixStream;
 use tracing::{Instrument, debug, debug_span};
 
+use super::call;
 use super::feature::ApiVersion;
+use crate::figures::Timings;
 
 /// A request's body, of any origin.
 pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -36,6 +38,8 @@ pub(super) struct Transport {
     socket: Arc<PathBuf>,
     /// Minor part of the pinned API version; 0 while none is agreed.
     minor: Arc<AtomicU16>,
+    /// Until each answer's head.
+    calls: Timings<&'static str>,
 }
 
 impl Transport {
@@ -47,12 +51,17 @@ impl Transport {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(16)
             .build(UnixConnector { path: socket.clone() });
-        Transport { client, socket, minor: Arc::default() }
+        Transport { client, socket, minor: Arc::default(), calls: Timings::default() }
     }
 
     /// Pins the version that all further requests carry.
     pub(super) fn pin(&self, version: ApiVersion) {
         self.minor.store(version.minor, Ordering::Relaxed);
+    }
+
+    /// How long calls have taken until their answer began.
+    pub(super) fn calls(&self) -> &Timings<&'static str> {
+        &self.calls
     }
 
     /// The pinned version, if one is agreed.
@@ -70,7 +79,7 @@ impl Transport {
     ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
         *request.uri_mut() = self.versioned(request.uri());
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        told(&method, &uri, self.client.request(request)).await
+        self.told(&method, &uri, self.client.request(request)).await
     }
 
     /// Sends a request on a connection of its own, which the answer may take over (see `hijack.rs`).
@@ -83,7 +92,7 @@ impl Transport {
         *request.uri_mut() = Uri::from(versioned.path_and_query().cloned().ok_or("a request without a path")?);
         request.headers_mut().insert(header::HOST, HeaderValue::from_static("engine"));
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        told(&method, &uri, async {
+        self.told(&method, &uri, async {
             let stream = UnixStream::connect(self.socket.as_path()).await?;
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
             // its end is seen by whoever reads the answer
@@ -91,6 +100,34 @@ impl Transport {
             Ok(sender.send_request(request).await?)
         })
         .await
+    }
+
+    /// Counts a call and tells the log of it once it is answered; its path only, for what stands in query and body may be secret.
+    async fn told<E: std::fmt::Display>(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        call: impl Future<Output = Result<Response<Incoming>, E>>,
+    ) -> Result<Response<Incoming>, E> {
+        let span = debug_span!("engine", %method, path = uri.path());
+        let name = call::name(method.as_str(), uri.path());
+        let mut counted = Counted { calls: &self.calls, name, begun: Instant::now(), failure: Some("given_up") };
+        let timed = async {
+            let answered = call.await;
+            let took = counted.begun.elapsed();
+            counted.failure = match &answered {
+                Ok(response) if response.status().is_client_error() => Some("4xx"),
+                Ok(response) if response.status().is_server_error() => Some("5xx"),
+                Ok(_) => None,
+                Err(_) => Some("unreachable"),
+            };
+            match &answered {
+                Ok(response) => debug!(status = response.status().as_u16(), ?took, "engine answered"),
+                Err(error) => debug!(%error, ?took, "engine did not answer"),
+            }
+            answered
+        };
+        timed.instrument(span).await
     }
 
     /// `/containers/json?all=1` → `http://engine/v1.41/containers/json?all=1`.
@@ -109,23 +146,18 @@ impl Transport {
     }
 }
 
-/// Tells the log of a call once it is answered; its path only, for what stands in query and body may be secret.
-async fn told<E: std::fmt::Display>(
-    method: &Method,
-    uri: &Uri,
-    call: impl Future<Output = Result<Response<Incoming>, E>>,
-) -> Result<Response<Incoming>, E> {
-    let span = debug_span!("engine", %method, path = uri.path());
-    let timed = async {
-        let begun = Instant::now();
-        let answered = call.await;
-        match &answered {
-            Ok(response) => debug!(status = response.status().as_u16(), took = ?begun.elapsed(), "engine answered"),
-            Err(error) => debug!(%error, took = ?begun.elapsed(), "engine did not answer"),
-        }
-        answered
-    };
-    timed.instrument(span).await
+/// A call that is counted when this is dropped: one that nobody waits for any more has been given up.
+struct Counted<'a> {
+    calls: &'a Timings<&'static str>,
+    name: &'static str,
+    begun: Instant,
+    failure: Option<&'static str>,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.calls.note(&self.name, self.begun.elapsed(), self.failure);
+    }
 }
 
 impl Transport {

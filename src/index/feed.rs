@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{EngineFacts, Index};
+use super::{EngineFacts, Index, now_ns};
 use crate::engine::model::Event;
 use crate::engine::{Error, Events};
 use crate::id::ContainerId;
@@ -107,8 +107,12 @@ async fn follow(index: &Index, mut events: UnboundedReceiver<Event>) {
 /// Looks whether the engine still lists: a wedged one answers pings but no listings.
 fn beat(index: Index) {
     tokio::spawn(async move {
+        let begun = Instant::now();
         match index.inner.engine.list_one(HEARTBEAT_LIMIT).await {
-            Ok(()) => index.listed(),
+            Ok(()) => {
+                index.inner.health.send_modify(|health| health.heartbeat = Some(begun.elapsed()));
+                index.listed();
+            }
             Err(error) => index.inner.health.send_modify(|health| health.failure = Some(error.to_string())),
         }
     });
@@ -116,6 +120,10 @@ fn beat(index: Index) {
 
 /// Takes one event in. Never waits: what needs the engine goes on in a task of its own.
 fn take(index: &Index, event: Event) {
+    if event.time_ns > 0 {
+        let lag_ns = u64::try_from(now_ns() - event.time_ns).unwrap_or_default();
+        index.inner.lag.note(Duration::from_nanos(lag_ns));
+    }
     let id = event.actor.id.as_str();
     let attribute = |key: &str| event.actor.attributes.get(key).map(String::as_str);
     match (event.kind.as_str(), event.action.as_str()) {

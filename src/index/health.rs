@@ -14,6 +14,8 @@ pub struct Health {
     pub synced: bool,
     /// When a listing last came to its end.
     pub listed_at: Option<Instant>,
+    /// How long the engine took for the last look whether it still lists.
+    pub heartbeat: Option<Duration>,
     /// Since when there has been no event stream; None while there is one.
     pub stream_down_since: Option<Instant>,
     /// The engine's last failure.

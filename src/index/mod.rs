@@ -26,6 +26,7 @@ pub mod model;
 mod reconcile;
 mod resolv;
 mod table;
+mod texts;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
+use crate::figures::{Histogram, Reading};
 use crate::id::SandboxId;
 use crate::log::Pumps;
 use crate::record::Records;
@@ -46,9 +48,23 @@ use execs::ExecExits;
 pub use health::Health;
 pub use images::Images;
 pub use table::Table;
+pub use texts::Texts;
 
 /// How long a reader waits for the index to be true before it answers `Unavailable`.
 const SYNC_WAIT: Duration = Duration::from_secs(2);
+
+/// Classes of the lag of events.
+const LAG_BOUNDS: &[Duration] = &[
+    Duration::from_millis(1),
+    Duration::from_micros(2500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+];
 
 /// What the engine said of itself when it was last reached.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +94,8 @@ struct Inner {
     /// Bumped at every change of the table.
     changes: watch::Sender<u64>,
     events: events::Events,
+    /// From the engine's stamp on an event to its being taken in.
+    lag: Histogram,
     clock: clock::Clock,
     health: watch::Sender<Health>,
     facts: RwLock<Option<Arc<EngineFacts>>>,
@@ -105,6 +123,7 @@ impl Index {
             table: RwLock::default(),
             changes: watch::channel(0).0,
             events: events::Events::default(),
+            lag: Histogram::new(LAG_BOUNDS),
             clock: clock::Clock::default(),
             health: watch::channel(Health::default()).0,
             facts: RwLock::default(),
@@ -159,6 +178,11 @@ impl Index {
     /// How true the index is.
     pub fn health(&self) -> Health {
         self.inner.health.borrow().clone()
+    }
+
+    /// From the engine's stamp on an event to its being taken in; as true as both clocks, which are one.
+    pub fn event_lag(&self) -> Reading {
+        self.inner.lag.read()
     }
 
     /// The image cache.

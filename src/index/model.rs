@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::Texts;
 use crate::cri;
 use crate::id::{ContainerId, ImageId, SandboxId};
 
@@ -19,9 +20,9 @@ pub struct Sandbox {
     /// From the name.
     pub metadata: cri::PodSandboxMetadata,
     /// As the kubelet gave them.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Texts,
     /// As the kubelet gave them.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Texts,
     /// Nanoseconds since the epoch.
     pub created_at_ns: i64,
     /// The pause container runs and RunPodSandbox has come to its end.
@@ -130,9 +131,9 @@ pub struct Container {
     /// From the name.
     pub metadata: cri::ContainerMetadata,
     /// As the kubelet gave them.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Texts,
     /// As the kubelet gave them.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Texts,
     /// `image.image` and `user_specified_image` as to be reported.
     pub image: cri::ImageSpec,
     /// The image's first digest at create, or its id.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::model::{Container, Happening, Sandbox, State};
+use super::texts::Words;
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, SandboxId};
 
@@ -20,6 +21,8 @@ pub struct Table {
     gone: VecDeque<String>,
     /// What has happened since this was last taken.
     news: Vec<News>,
+    /// Those of labels and annotations.
+    words: Words,
 }
 
 /// A difference that somebody may want to be told of.
@@ -74,7 +77,7 @@ impl Table {
     }
 
     /// Takes in a sandbox as it is now, unless what is known is newer; tells whether it did.
-    pub(super) fn put_sandbox(&mut self, sandbox: Sandbox) -> bool {
+    pub(super) fn put_sandbox(&mut self, mut sandbox: Sandbox) -> bool {
         let known = self.sandboxes.get(&sandbox.id);
         let stale = known.is_some_and(|known| known.has_ended() && sandbox.started_at_ns <= known.started_at_ns);
         if (stale && !sandbox.has_ended()) || self.is_gone(sandbox.id.as_str()) {
@@ -83,12 +86,14 @@ impl Table {
         for what in of_sandbox(known, &sandbox) {
             self.news.push(News { id: sandbox.id.to_string(), what, sandbox_id: sandbox.id.clone(), last: None });
         }
+        sandbox.labels.share(&mut self.words);
+        sandbox.annotations.share(&mut self.words);
         self.sandboxes.insert(sandbox.id.clone(), Arc::new(sandbox));
         true
     }
 
     /// Takes in a container as it is now, unless what is known is newer; tells whether it did.
-    pub(super) fn put_container(&mut self, container: Container) -> bool {
+    pub(super) fn put_container(&mut self, mut container: Container) -> bool {
         let known = self.containers.get(&container.id);
         if known.is_some_and(|known| age(&container) < age(known)) || self.is_gone(container.id.as_str()) {
             return false;
@@ -96,6 +101,11 @@ impl Table {
         for what in of_container(known, &container) {
             let (id, sandbox_id) = (container.id.to_string(), container.sandbox_id.clone());
             self.news.push(News { id, what, sandbox_id, last: None });
+        }
+        container.labels.share(&mut self.words);
+        container.annotations.share(&mut self.words);
+        if let Some((id, _)) = self.sandboxes.get_key_value(&container.sandbox_id) {
+            container.sandbox_id = id.clone();
         }
         self.containers.insert(container.id.clone(), Arc::new(container));
         true

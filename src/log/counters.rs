@@ -3,25 +3,47 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// Upper bounds of the lag's classes, in milliseconds; one more class takes what is above.
-pub const LAG_BOUNDS_MS: [u64; 6] = [10, 25, 50, 250, 1000, 10_000];
+use crate::figures::{Histogram, Reading};
+
+/// Upper bounds of the lag's classes; one more class takes what is above.
+pub const LAG_BOUNDS: &[Duration] = &[
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+];
 
 /// The counters. They only grow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counters {
     lines: AtomicU64,
     bytes: AtomicU64,
     damaged: AtomicU64,
     gaps: AtomicU64,
     late_drains: AtomicU64,
-    lag: [AtomicU64; LAG_BOUNDS_MS.len() + 1],
+    lag: Histogram,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Counters {
+            lines: AtomicU64::default(),
+            bytes: AtomicU64::default(),
+            damaged: AtomicU64::default(),
+            gaps: AtomicU64::default(),
+            late_drains: AtomicU64::default(),
+            lag: Histogram::new(LAG_BOUNDS),
+        }
+    }
 }
 
 /// Their values.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Counts {
     /// Lines written to CRI logs.
     pub lines: u64,
@@ -34,8 +56,8 @@ pub struct Counts {
     /// Containers whose end was told before their log was whole, since that took too long.
     pub late_drains: u64,
     /// Written batches by the time from Docker's stamp on their first line to the write: one class for each of
-    /// [`LAG_BOUNDS_MS`], and one above.
-    pub lag: [u64; LAG_BOUNDS_MS.len() + 1],
+    /// [`LAG_BOUNDS`], and one above.
+    pub lag: Vec<u64>,
 }
 
 impl Counters {
@@ -48,8 +70,12 @@ impl Counters {
             damaged: now(&self.damaged),
             gaps: now(&self.gaps),
             late_drains: now(&self.late_drains),
-            lag: self.lag.each_ref().map(now),
+            lag: self.lag.read().classes,
         }
+    }
+
+    pub(super) fn lag(&self) -> Reading {
+        self.lag.read()
     }
 
     pub(super) fn written(&self, lines: u64, bytes: u64) {
@@ -58,8 +84,7 @@ impl Counters {
     }
 
     pub(super) fn lagged(&self, lag: Duration) {
-        let class = LAG_BOUNDS_MS.iter().position(|bound| lag <= Duration::from_millis(*bound));
-        add(&self.lag[class.unwrap_or(LAG_BOUNDS_MS.len())], 1);
+        self.lag.note(lag);
     }
 
     pub(super) fn lost(&self, damaged: u64, gaps: u64) {
@@ -74,18 +99,4 @@ impl Counters {
 
 fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lag_falls_into_the_first_class_that_holds_it() {
-        let counters = Counters::default();
-        for ms in [0, 10, 11, 50, 51, 10_000, 10_001, 3_600_000] {
-            counters.lagged(Duration::from_millis(ms));
-        }
-        assert_eq!(counters.read().lag, [2, 1, 1, 1, 0, 1, 2]);
-    }
 }

@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::figures::Reading;
 use crate::id::ContainerId;
 use crate::record::Records;
 use counters::Counters;
@@ -44,7 +45,7 @@ use position::Position;
 use pump::{Command, Start};
 use watch::Watcher;
 
-pub use counters::{Counts, LAG_BOUNDS_MS};
+pub use counters::{Counts, LAG_BOUNDS};
 pub use error::Error;
 pub use path::LogPath;
 
@@ -102,6 +103,16 @@ impl Pumps {
         self.inner.counters.read()
     }
 
+    /// From Docker's stamp on the first line of each written batch to the write.
+    pub fn lag(&self) -> Reading {
+        self.inner.counters.lag()
+    }
+
+    /// How many logs are followed.
+    pub fn followed(&self) -> usize {
+        self.pumps().values().filter(|pump| !pump.is_closed()).count()
+    }
+
     /// Finds out whether a log can be put into its place, before the container is started.
     pub async fn prepare(&self, path: &LogPath) -> Result<(), Error> {
         let (path, format) = (path.clone(), self.inner.format);
@@ -154,6 +165,15 @@ impl Pumps {
             _ => path.link(&spool).map(|()| true),
         });
         linked.await.unwrap_or(Ok(false))
+    }
+
+    /// Puts a link to the spool into the place of a container's log, whatever has been written there, and drops its position: another
+    /// adapter goes on.
+    pub async fn hand_back(&self, id: &ContainerId, spool: PathBuf, path: LogPath) -> Result<(), Error> {
+        let linked = tokio::task::spawn_blocking(move || path.link(&spool)).await;
+        linked.unwrap_or_else(|_| Err(Error::NotFollowed(id.clone())))?;
+        self.forget(id).await;
+        Ok(())
     }
 
     /// Waits until all of the spool is in the log, then ends following; to be called when the container's process has ended.

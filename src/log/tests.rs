@@ -516,7 +516,7 @@ async fn what_is_written_is_counted_with_its_lag() {
     assert_eq!((counts.lines, counts.bytes), (7, u64::try_from(counted_cri(0, 7).len()).unwrap()));
     assert_eq!((counts.damaged, counts.gaps, counts.late_drains), (0, 0, 0));
     // the stamp is of a day long past
-    assert!(counts.lag[LAG_BOUNDS_MS.len()] > 0 && counts.lag[..LAG_BOUNDS_MS.len()].iter().all(|count| *count == 0));
+    assert!(counts.lag[LAG_BOUNDS.len()] > 0 && counts.lag[..LAG_BOUNDS.len()].iter().all(|count| *count == 0));
     node.follow_again().await;
     assert_eq!(node.drain().await, Drained::Done);
     assert_eq!(node.pumps.counts().lines, 7, "what is compared isn't written again");

@@ -33,8 +33,8 @@ pub fn open_files_limit(pid: i32) -> Result<Option<u64>, Error> {
     Ok(soft_limit(&read(pid, "limits")?))
 }
 
-/// The columns of `/proc/<pid>/limits` have names with spaces in them.
-fn soft_limit(limits: &str) -> Option<u64> {
+/// The same from the text of `/proc/<pid>/limits`, whose columns have names with spaces in them.
+pub(crate) fn soft_limit(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }

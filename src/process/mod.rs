@@ -1,10 +1,11 @@
-//! What `/proc` tells of a container through its first process: the network that it sees, its open files, its root.
+//! What `/proc` tells of a container through its first process: the network that it sees, its open files, its root; and of our own.
 //!
 //! **Invariants**: nobody's namespace is entered, nothing is asked of the Engine; a process that has ended is told apart from
 //! what can't be read.
 
 mod files;
 mod network;
+mod own;
 mod root;
 
 use std::io;
@@ -12,8 +13,10 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+pub(crate) use files::soft_limit;
 pub use files::{OpenFiles, open_files, open_files_limit};
 pub use network::{Interface, interfaces, interfaces_of};
+pub use own::{Own, own};
 pub use root::{upper_directory, upper_of};
 
 /// A file of `/proc` can't be read.

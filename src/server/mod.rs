@@ -9,9 +9,11 @@
 //! **Invariant**: nobody else knows gRPC's codes; nothing is decided here about pods, containers or images.
 
 pub(crate) mod client;
+mod connection;
 mod image;
 mod rival;
 mod runtime;
+mod scrape;
 mod socket;
 mod state_dir;
 mod status;
@@ -25,10 +27,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::oneshot;
-use tonic::transport::Server;
+use tokio::sync::{oneshot, watch};
+use tonic::service::Routes;
 
 use crate::cni::Cni;
 use crate::config::{Config, Endpoint};
@@ -45,11 +48,15 @@ use crate::service::{Daemon, Kept};
 use crate::stream::Streams;
 use crate::translate::node::Network;
 
+pub(crate) use state_dir::{StateLock, claim};
 pub use status::in_one_line;
 pub use supervisor::Supervisor;
 
 /// Largest request: what the kubelet takes as a reply, it may also send.
 const LARGEST_REQUEST: usize = 16 << 20;
+
+/// The flag that tells where to serve, for errors.
+const ENDPOINT: &str = "--container-runtime-endpoint";
 
 /// How long RPCs on their way may still take after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -102,51 +109,61 @@ pub enum Error {
         version: String,
     },
     /// Something that isn't a socket is where ours should be.
-    #[error("{} is not a socket; remove it, or serve elsewhere with --container-runtime-endpoint", path.display())]
+    #[error("{} is not a socket; remove it, or serve elsewhere with {flag}", path.display())]
     NotASocket {
         /// The path.
         path: PathBuf,
+        /// What has told it.
+        flag: &'static str,
     },
     /// Somebody else listens where we should.
     #[error(
-        "another process listens on {}; stop it, or serve elsewhere with --container-runtime-endpoint (fd:// if it is systemd)",
+        "another process listens on {}; stop it, or serve elsewhere with {flag} (fd:// if it is systemd)",
         path.display()
     )]
     SocketInUse {
         /// The path.
         path: PathBuf,
+        /// What has told it.
+        flag: &'static str,
     },
     /// The socket of somebody else is where ours should be.
     #[error(
-        "{} is a socket of user {owner}; remove it, or serve elsewhere with --container-runtime-endpoint",
+        "{} is a socket of user {owner}; remove it, or serve elsewhere with {flag}",
         path.display()
     )]
     SocketOfAnother {
         /// The path.
         path: PathBuf,
+        /// What has told it.
+        flag: &'static str,
         /// Whose it is.
         owner: u32,
     },
     /// No socket can have such a path.
     #[error(
-        "{} has {} bytes, and the path of a socket can have {limit}; give a shorter one with --container-runtime-endpoint",
+        "{} has {} bytes, and the path of a socket can have {limit}; give a shorter one with {flag}",
         path.display(),
         path.as_os_str().len()
     )]
     PathTooLong {
         /// The path.
         path: PathBuf,
+        /// What has told it.
+        flag: &'static str,
         /// The most it can have.
         limit: usize,
     },
     /// The directory of a socket can't be made.
     #[error(
-        "make the directory {} for the socket: {source}; make it yourself, or serve elsewhere with --container-runtime-endpoint",
+        "make the directory {} for the socket: {source}; make it yourself, or serve elsewhere with {flag}",
         path.display()
     )]
     SocketDir {
         /// The directory.
         path: PathBuf,
+        /// What has told it.
+        flag: &'static str,
         /// Why.
         source: std::io::Error,
     },
@@ -171,10 +188,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A socket can't be made.
-    #[error("listen on {}: {source}; serve elsewhere with --container-runtime-endpoint", path.display())]
+    #[error("listen on {}: {source}; serve elsewhere with {flag}", path.display())]
     Bind {
         /// The path.
         path: PathBuf,
+        /// What has told it.
+        flag: &'static str,
         /// Why.
         source: std::io::Error,
     },
@@ -188,17 +207,19 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The address of our own figures can't be listened on.
+    #[error("listen on {address} for metrics: {source}; choose another with --metrics-address, or leave it empty")]
+    BindMetrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The engine's client can't be made.
     #[error("set up the client of the docker engine: {source}")]
     Engine {
         /// Why.
         source: engine::Error,
-    },
-    /// The server broke down.
-    #[error("serve the CRI: {source}")]
-    Serve {
-        /// Why.
-        source: tonic::transport::Error,
     },
 }
 
@@ -210,7 +231,7 @@ struct Service {
 
 /// The whole daemon: returns when it can't start, or when `shutdown` has come and RPCs on their way have ended.
 pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    let _lock = state_dir::claim(&config.state_dir)?;
+    let _lock = claim(&config.state_dir)?;
     let passed = if config.endpoints.contains(&Endpoint::Passed) { socket::passed()? } else { Vec::new() };
     if !config.allow_other_adapter {
         rival::refuse(Path::new(rival::CRI_DOCKERD), &own_sockets(&config.endpoints, &passed)).await?;
@@ -218,12 +239,16 @@ pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<O
     let (mut files, mut listeners) = (Vec::new(), Vec::new());
     for endpoint in &config.endpoints {
         let Endpoint::Path(path) = endpoint else { continue };
-        let (file, listener) = socket::bind(path).await?;
+        let (file, listener) = socket::bind(path, ENDPOINT).await?;
         files.push(file);
         listeners.push(listener);
     }
     listeners.extend(passed);
     let (address, stream_listener) = bind_streams(config.streaming).await?;
+    let scrape = match &config.metrics {
+        Some(address) => Some(scrape::Scrape::bind(address).await?),
+        None => None,
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         endpoints = ?listeners.iter().filter_map(socket::path).collect::<Vec<_>>(),
@@ -239,6 +264,7 @@ pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<O
     tokio::spawn(Leftovers::note(&daemon).clear());
     let feed = tokio::spawn(daemon.index.clone().run());
     let keeper = tokio::spawn(keep_limits(daemon.clone()));
+    let scraped = scrape.map(|scrape| tokio::spawn(scrape.serve(daemon.clone())));
     let (stop_streams, streams_stopped) = oneshot::channel::<()>();
     // an error is a dropped sender, which means the same
     let stopping = async { drop(streams_stopped.await) };
@@ -246,7 +272,7 @@ pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<O
     let telling = tokio::spawn(supervisor.clone().keep_telling(daemon.clone()));
     let streams = tokio::spawn(daemon.streams.clone().serve(stream_listener, stopping));
     let index = daemon.index.clone();
-    let served = serve(Service { daemon }, listeners, async {
+    serve(Service { daemon }, listeners, async {
         shutdown.await;
         supervisor.stopping();
         drop(stop_streams);
@@ -258,7 +284,10 @@ pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<O
     feed.abort();
     telling.abort();
     keeper.abort();
-    served
+    if let Some(scraped) = scraped {
+        scraped.abort();
+    }
+    Ok(())
 }
 
 /// Where we serve, so that we are not taken for somebody else.
@@ -297,34 +326,27 @@ fn records(state_dir: &Path, name: &str) -> Result<Records, Error> {
     Records::open(state_dir.join(name)).map_err(|source| Error::Records { source })
 }
 
-/// Serves until the shutdown, and then at most [`DRAIN`] longer.
-async fn serve(
-    service: Service,
-    listeners: Vec<UnixListener>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), Error> {
+/// Serves until the shutdown, and then at most [`DRAIN`] longer. Nothing is accepted meanwhile: who connects to a socket that outlives
+/// us waits for our successor.
+async fn serve(service: Service, listeners: Vec<UnixListener>, shutdown: impl Future<Output = ()>) {
     let runtime = RuntimeServiceServer::new(service.clone()).max_decoding_message_size(LARGEST_REQUEST);
     let image = ImageServiceServer::new(service).max_decoding_message_size(LARGEST_REQUEST);
-    let incoming = select_all(listeners.into_iter().map(|listener| Box::pin(socket::connections(listener))));
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving =
-        Server::builder().add_service(runtime).add_service(image).serve_with_incoming_shutdown(incoming, async {
-            // an error is a dropped sender, which means the same
-            let _ = stopped.await;
-        });
-    tokio::pin!(serving);
-    let failed = |source| Error::Serve { source };
-    tokio::select! {
-        ended = &mut serving => return ended.map_err(failed),
-        () = shutdown => {}
-    }
-    tracing::info!("shutting down");
-    drop(stop);
-    match tokio::time::timeout(DRAIN, serving).await {
-        Ok(ended) => ended.map_err(failed),
-        Err(_) => {
-            tracing::warn!("RPCs are still on their way after {DRAIN:?}; the next start finds what they leave");
-            Ok(())
+    let routes = Routes::new(runtime).add_service(image).prepare();
+    let mut incoming = select_all(listeners.into_iter().map(|listener| Box::pin(socket::connections(listener))));
+    let (stop, stopping) = watch::channel(());
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(stream) = incoming.next() => {
+                tokio::spawn(connection::serve(stream, routes.clone(), stopping.clone()));
+            }
         }
+    }
+    drop((incoming, stopping));
+    tracing::info!("shutting down");
+    stop.send_replace(());
+    if tokio::time::timeout(DRAIN, stop.closed()).await.is_err() {
+        tracing::warn!("RPCs are still on their way after {DRAIN:?}; the next start finds what they leave");
     }
 }

@@ -4,7 +4,7 @@
 use tonic::Request;
 
 use super::Service;
-use super::trace::{Reply, ReplyStream, answer, stream};
+use super::trace::{Reply, ReplyStream};
 use crate::cri;
 use crate::cri::runtime_service_server::RuntimeService;
 use crate::service::{container, detached, node, sandbox, stats};
@@ -12,13 +12,13 @@ use crate::service::{container, detached, node, sandbox, stats};
 #[tonic::async_trait]
 impl RuntimeService for Service {
     async fn version(&self, request: Request<cri::VersionRequest>) -> Reply<cri::VersionResponse> {
-        answer("Version", async { Ok(node::version::version(&self.daemon, request.into_inner()).await) }).await
+        self.answer("Version", async { Ok(node::version::version(&self.daemon, request.into_inner()).await) }).await
     }
 
     async fn run_pod_sandbox(&self, request: Request<cri::RunPodSandboxRequest>) -> Reply<cri::RunPodSandboxResponse> {
         let daemon = self.daemon.clone();
         let verb = async move { sandbox::run_pod_sandbox(&daemon, request.into_inner()).await };
-        answer("RunPodSandbox", detached(verb)).await
+        self.answer("RunPodSandbox", detached(verb)).await
     }
 
     async fn stop_pod_sandbox(
@@ -27,7 +27,7 @@ impl RuntimeService for Service {
     ) -> Reply<cri::StopPodSandboxResponse> {
         let daemon = self.daemon.clone();
         let verb = async move { sandbox::stop_pod_sandbox(&daemon, request.into_inner()).await };
-        answer("StopPodSandbox", detached(verb)).await
+        self.answer("StopPodSandbox", detached(verb)).await
     }
 
     async fn remove_pod_sandbox(
@@ -36,21 +36,21 @@ impl RuntimeService for Service {
     ) -> Reply<cri::RemovePodSandboxResponse> {
         let daemon = self.daemon.clone();
         let verb = async move { sandbox::remove_pod_sandbox(&daemon, request.into_inner()).await };
-        answer("RemovePodSandbox", detached(verb)).await
+        self.answer("RemovePodSandbox", detached(verb)).await
     }
 
     async fn pod_sandbox_status(
         &self,
         request: Request<cri::PodSandboxStatusRequest>,
     ) -> Reply<cri::PodSandboxStatusResponse> {
-        answer("PodSandboxStatus", sandbox::pod_sandbox_status(&self.daemon, request.into_inner())).await
+        self.answer("PodSandboxStatus", sandbox::pod_sandbox_status(&self.daemon, request.into_inner())).await
     }
 
     async fn list_pod_sandbox(
         &self,
         request: Request<cri::ListPodSandboxRequest>,
     ) -> Reply<cri::ListPodSandboxResponse> {
-        answer("ListPodSandbox", sandbox::list_pod_sandbox(&self.daemon, request.into_inner())).await
+        self.answer("ListPodSandbox", sandbox::list_pod_sandbox(&self.daemon, request.into_inner())).await
     }
 
     type StreamPodSandboxesStream = ReplyStream<cri::StreamPodSandboxesResponse>;
@@ -59,7 +59,7 @@ impl RuntimeService for Service {
         &self,
         request: Request<cri::StreamPodSandboxesRequest>,
     ) -> Reply<Self::StreamPodSandboxesStream> {
-        stream("StreamPodSandboxes", sandbox::stream_pod_sandboxes(&self.daemon, request.into_inner())).await
+        self.stream("StreamPodSandboxes", sandbox::stream_pod_sandboxes(&self.daemon, request.into_inner())).await
     }
 
     async fn create_container(
@@ -68,7 +68,7 @@ impl RuntimeService for Service {
     ) -> Reply<cri::CreateContainerResponse> {
         let daemon = self.daemon.clone();
         let verb = async move { container::create_container(&daemon, request.into_inner()).await };
-        answer("CreateContainer", detached(verb)).await
+        self.answer("CreateContainer", detached(verb)).await
     }
 
     async fn start_container(
@@ -77,13 +77,13 @@ impl RuntimeService for Service {
     ) -> Reply<cri::StartContainerResponse> {
         let daemon = self.daemon.clone();
         let verb = async move { container::start_container(&daemon, request.into_inner()).await };
-        answer("StartContainer", detached(verb)).await
+        self.answer("StartContainer", detached(verb)).await
     }
 
     async fn stop_container(&self, request: Request<cri::StopContainerRequest>) -> Reply<cri::StopContainerResponse> {
         let daemon = self.daemon.clone();
         let verb = async move { container::stop_container(&daemon, request.into_inner()).await };
-        answer("StopContainer", detached(verb)).await
+        self.answer("StopContainer", detached(verb)).await
     }
 
     async fn remove_container(
@@ -92,14 +92,14 @@ impl RuntimeService for Service {
     ) -> Reply<cri::RemoveContainerResponse> {
         let daemon = self.daemon.clone();
         let verb = async move { container::remove_container(&daemon, request.into_inner()).await };
-        answer("RemoveContainer", detached(verb)).await
+        self.answer("RemoveContainer", detached(verb)).await
     }
 
     async fn list_containers(
         &self,
         request: Request<cri::ListContainersRequest>,
     ) -> Reply<cri::ListContainersResponse> {
-        answer("ListContainers", container::list_containers(&self.daemon, request.into_inner())).await
+        self.answer("ListContainers", container::list_containers(&self.daemon, request.into_inner())).await
     }
 
     type StreamContainersStream = ReplyStream<cri::StreamContainersResponse>;
@@ -108,14 +108,14 @@ impl RuntimeService for Service {
         &self,
         request: Request<cri::StreamContainersRequest>,
     ) -> Reply<Self::StreamContainersStream> {
-        stream("StreamContainers", container::stream_containers(&self.daemon, request.into_inner())).await
+        self.stream("StreamContainers", container::stream_containers(&self.daemon, request.into_inner())).await
     }
 
     async fn container_status(
         &self,
         request: Request<cri::ContainerStatusRequest>,
     ) -> Reply<cri::ContainerStatusResponse> {
-        answer("ContainerStatus", container::container_status(&self.daemon, request.into_inner())).await
+        self.answer("ContainerStatus", container::container_status(&self.daemon, request.into_inner())).await
     }
 
     async fn update_container_resources(
@@ -124,7 +124,7 @@ impl RuntimeService for Service {
     ) -> Reply<cri::UpdateContainerResourcesResponse> {
         let daemon = self.daemon.clone();
         let verb = async move { container::update_container_resources(&daemon, request.into_inner()).await };
-        answer("UpdateContainerResources", detached(verb)).await
+        self.answer("UpdateContainerResources", detached(verb)).await
     }
 
     async fn reopen_container_log(
@@ -133,39 +133,39 @@ impl RuntimeService for Service {
     ) -> Reply<cri::ReopenContainerLogResponse> {
         let daemon = self.daemon.clone();
         let verb = async move { container::reopen_container_log(&daemon, request.into_inner()).await };
-        answer("ReopenContainerLog", detached(verb)).await
+        self.answer("ReopenContainerLog", detached(verb)).await
     }
 
     async fn exec_sync(&self, request: Request<cri::ExecSyncRequest>) -> Reply<cri::ExecSyncResponse> {
         let daemon = self.daemon.clone();
         let verb = async move { container::exec_sync(&daemon, request.into_inner()).await };
-        answer("ExecSync", detached(verb)).await
+        self.answer("ExecSync", detached(verb)).await
     }
 
     async fn exec(&self, request: Request<cri::ExecRequest>) -> Reply<cri::ExecResponse> {
-        answer("Exec", container::exec(&self.daemon, request.into_inner())).await
+        self.answer("Exec", container::exec(&self.daemon, request.into_inner())).await
     }
 
     async fn attach(&self, request: Request<cri::AttachRequest>) -> Reply<cri::AttachResponse> {
-        answer("Attach", container::attach(&self.daemon, request.into_inner())).await
+        self.answer("Attach", container::attach(&self.daemon, request.into_inner())).await
     }
 
     async fn port_forward(&self, request: Request<cri::PortForwardRequest>) -> Reply<cri::PortForwardResponse> {
-        answer("PortForward", sandbox::port_forward(&self.daemon, request.into_inner())).await
+        self.answer("PortForward", sandbox::port_forward(&self.daemon, request.into_inner())).await
     }
 
     async fn container_stats(
         &self,
         request: Request<cri::ContainerStatsRequest>,
     ) -> Reply<cri::ContainerStatsResponse> {
-        answer("ContainerStats", stats::container_stats(&self.daemon, request.into_inner())).await
+        self.answer("ContainerStats", stats::container_stats(&self.daemon, request.into_inner())).await
     }
 
     async fn list_container_stats(
         &self,
         request: Request<cri::ListContainerStatsRequest>,
     ) -> Reply<cri::ListContainerStatsResponse> {
-        answer("ListContainerStats", stats::list_container_stats(&self.daemon, request.into_inner())).await
+        self.answer("ListContainerStats", stats::list_container_stats(&self.daemon, request.into_inner())).await
     }
 
     type StreamContainerStatsStream = ReplyStream<cri::StreamContainerStatsResponse>;
@@ -174,21 +174,21 @@ impl RuntimeService for Service {
         &self,
         request: Request<cri::StreamContainerStatsRequest>,
     ) -> Reply<Self::StreamContainerStatsStream> {
-        stream("StreamContainerStats", stats::stream_container_stats(&self.daemon, request.into_inner())).await
+        self.stream("StreamContainerStats", stats::stream_container_stats(&self.daemon, request.into_inner())).await
     }
 
     async fn pod_sandbox_stats(
         &self,
         request: Request<cri::PodSandboxStatsRequest>,
     ) -> Reply<cri::PodSandboxStatsResponse> {
-        answer("PodSandboxStats", stats::pod_sandbox_stats(&self.daemon, request.into_inner())).await
+        self.answer("PodSandboxStats", stats::pod_sandbox_stats(&self.daemon, request.into_inner())).await
     }
 
     async fn list_pod_sandbox_stats(
         &self,
         request: Request<cri::ListPodSandboxStatsRequest>,
     ) -> Reply<cri::ListPodSandboxStatsResponse> {
-        answer("ListPodSandboxStats", stats::list_pod_sandbox_stats(&self.daemon, request.into_inner())).await
+        self.answer("ListPodSandboxStats", stats::list_pod_sandbox_stats(&self.daemon, request.into_inner())).await
     }
 
     type StreamPodSandboxStatsStream = ReplyStream<cri::StreamPodSandboxStatsResponse>;
@@ -197,28 +197,28 @@ impl RuntimeService for Service {
         &self,
         request: Request<cri::StreamPodSandboxStatsRequest>,
     ) -> Reply<Self::StreamPodSandboxStatsStream> {
-        stream("StreamPodSandboxStats", stats::stream_pod_sandbox_stats(&self.daemon, request.into_inner())).await
+        self.stream("StreamPodSandboxStats", stats::stream_pod_sandbox_stats(&self.daemon, request.into_inner())).await
     }
 
     async fn update_runtime_config(
         &self,
         request: Request<cri::UpdateRuntimeConfigRequest>,
     ) -> Reply<cri::UpdateRuntimeConfigResponse> {
-        answer("UpdateRuntimeConfig", async {
+        self.answer("UpdateRuntimeConfig", async {
             node::runtime_config::update_runtime_config(&self.daemon, request.into_inner())
         })
         .await
     }
 
     async fn status(&self, request: Request<cri::StatusRequest>) -> Reply<cri::StatusResponse> {
-        answer("Status", async { node::status::status(&self.daemon, request.into_inner()) }).await
+        self.answer("Status", async { node::status::status(&self.daemon, request.into_inner()) }).await
     }
 
     async fn checkpoint_container(
         &self,
         request: Request<cri::CheckpointContainerRequest>,
     ) -> Reply<cri::CheckpointContainerResponse> {
-        answer("CheckpointContainer", container::checkpoint_container(&self.daemon, request.into_inner())).await
+        self.answer("CheckpointContainer", container::checkpoint_container(&self.daemon, request.into_inner())).await
     }
 
     type GetContainerEventsStream = ReplyStream<cri::ContainerEventResponse>;
@@ -227,21 +227,21 @@ impl RuntimeService for Service {
         &self,
         request: Request<cri::GetEventsRequest>,
     ) -> Reply<Self::GetContainerEventsStream> {
-        stream("GetContainerEvents", container::get_container_events(&self.daemon, request.into_inner())).await
+        self.stream("GetContainerEvents", container::get_container_events(&self.daemon, request.into_inner())).await
     }
 
     async fn list_metric_descriptors(
         &self,
         request: Request<cri::ListMetricDescriptorsRequest>,
     ) -> Reply<cri::ListMetricDescriptorsResponse> {
-        answer("ListMetricDescriptors", async { Ok(stats::list_metric_descriptors(request.into_inner())) }).await
+        self.answer("ListMetricDescriptors", async { Ok(stats::list_metric_descriptors(request.into_inner())) }).await
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         request: Request<cri::ListPodSandboxMetricsRequest>,
     ) -> Reply<cri::ListPodSandboxMetricsResponse> {
-        answer("ListPodSandboxMetrics", stats::list_pod_sandbox_metrics(&self.daemon, request.into_inner())).await
+        self.answer("ListPodSandboxMetrics", stats::list_pod_sandbox_metrics(&self.daemon, request.into_inner())).await
     }
 
     type StreamPodSandboxMetricsStream = ReplyStream<cri::StreamPodSandboxMetricsResponse>;
@@ -250,11 +250,12 @@ impl RuntimeService for Service {
         &self,
         request: Request<cri::StreamPodSandboxMetricsRequest>,
     ) -> Reply<Self::StreamPodSandboxMetricsStream> {
-        stream("StreamPodSandboxMetrics", stats::stream_pod_sandbox_metrics(&self.daemon, request.into_inner())).await
+        self.stream("StreamPodSandboxMetrics", stats::stream_pod_sandbox_metrics(&self.daemon, request.into_inner()))
+            .await
     }
 
     async fn runtime_config(&self, request: Request<cri::RuntimeConfigRequest>) -> Reply<cri::RuntimeConfigResponse> {
-        answer("RuntimeConfig", node::runtime_config::runtime_config(&self.daemon, request.into_inner())).await
+        self.answer("RuntimeConfig", node::runtime_config::runtime_config(&self.daemon, request.into_inner())).await
     }
 
     async fn update_pod_sandbox_resources(
@@ -263,6 +264,6 @@ impl RuntimeService for Service {
     ) -> Reply<cri::UpdatePodSandboxResourcesResponse> {
         let daemon = self.daemon.clone();
         let verb = async move { sandbox::update_pod_sandbox_resources(&daemon, request.into_inner()).await };
-        answer("UpdatePodSandboxResources", detached(verb)).await
+        self.answer("UpdatePodSandboxResources", detached(verb)).await
     }
 }

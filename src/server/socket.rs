@@ -42,16 +42,16 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens at `path`. Nobody can connect before the mode is set.
-pub(super) async fn bind(path: &Path) -> Result<(SocketFile, UnixListener), Error> {
-    let failed = |source| Error::Bind { path: path.to_owned(), source };
+/// Listens at `path`, which `flag` has told. Nobody can connect before the mode is set.
+pub(super) async fn bind(path: &Path, flag: &'static str) -> Result<(SocketFile, UnixListener), Error> {
+    let failed = |source| Error::Bind { path: path.to_owned(), flag, source };
     if path.as_os_str().len() > LONGEST_PATH {
-        return Err(Error::PathTooLong { path: path.to_owned(), limit: LONGEST_PATH });
+        return Err(Error::PathTooLong { path: path.to_owned(), flag, limit: LONGEST_PATH });
     }
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(|source| Error::SocketDir { path: parent.to_owned(), source })?;
+        fs::create_dir_all(parent).map_err(|source| Error::SocketDir { path: parent.to_owned(), flag, source })?;
     }
-    clear(path).await?;
+    clear(path, flag).await?;
     let socket = UnixSocket::new_stream().map_err(failed)?;
     socket.bind(path).map_err(failed)?;
     let file = SocketFile { path: path.to_owned(), identity: identity(path).map_err(failed)? };
@@ -60,21 +60,23 @@ pub(super) async fn bind(path: &Path) -> Result<(SocketFile, UnixListener), Erro
 }
 
 /// Removes what a dead process left at `path`; anything else that is there is an error.
-async fn clear(path: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Bind { path: path.to_owned(), source };
+async fn clear(path: &Path, flag: &'static str) -> Result<(), Error> {
+    let failed = |source| Error::Bind { path: path.to_owned(), flag, source };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => return Err(Error::NotASocket { path: path.to_owned() }),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(Error::NotASocket { path: path.to_owned(), flag });
+        }
         Ok(metadata) if metadata.uid() != geteuid().as_raw() => {
-            return Err(Error::SocketOfAnother { path: path.to_owned(), owner: metadata.uid() });
+            return Err(Error::SocketOfAnother { path: path.to_owned(), flag, owner: metadata.uid() });
         }
         Ok(_) => {}
     }
     match UnixStream::connect(path).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed),
         // connected, or its queue is full: somebody is there
-        _ => Err(Error::SocketInUse { path: path.to_owned() }),
+        _ => Err(Error::SocketInUse { path: path.to_owned(), flag }),
     }
 }
 
@@ -109,11 +111,11 @@ pub(super) fn path(listener: &UnixListener) -> Option<PathBuf> {
 }
 
 /// Accepted connections, without end.
-pub(super) fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<UnixStream>> {
+pub(super) fn connections(listener: UnixListener) -> impl Stream<Item = UnixStream> {
     futures_util::stream::unfold(listener, |listener| async {
         loop {
             match listener.accept().await {
-                Ok((connection, _)) => return Some((Ok(connection), listener)),
+                Ok((connection, _)) => return Some((connection, listener)),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -130,6 +132,10 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    async fn bind(path: &Path) -> Result<(SocketFile, UnixListener), Error> {
+        super::bind(path, "--container-runtime-endpoint").await
+    }
 
     /// A folder of the test's own, removed at its end.
     struct Folder(PathBuf);

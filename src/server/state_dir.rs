@@ -14,12 +14,12 @@ const MODE: u32 = 0o711;
 
 /// The lock; the kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
-pub(super) struct StateLock {
+pub(crate) struct StateLock {
     _file: File,
 }
 
 /// Makes the directory where there is none, and takes its lock.
-pub(super) fn claim(dir: &Path) -> Result<StateLock, Error> {
+pub(crate) fn claim(dir: &Path) -> Result<StateLock, Error> {
     let failed = |source: io::Error| Error::StateDir { path: dir.to_owned(), source };
     DirBuilder::new().recursive(true).mode(MODE).create(dir).map_err(failed)?;
     let path = dir.join("lock");

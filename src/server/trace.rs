@@ -1,6 +1,7 @@
 //! Every RPC passes here: it is run, timed, told to the log in one line, and its result put in gRPC's form.
 //! **Invariant**: neither requests nor replies reach the log, for they hold environment variables and passwords.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -10,17 +11,67 @@ use tonic::{Response, Status};
 use tracing::field::Empty;
 use tracing::{Instrument, Level, Span, debug, error_span, info, warn};
 
-use super::status;
+use super::{Service, status};
 use crate::error::{Error, Result};
-use crate::service::Replies;
+use crate::figures::{Failure, Timings};
+use crate::service::{Daemon, Replies, Subject, now_ns};
 
 /// What a gRPC handler answers.
 pub(super) type Reply<T> = std::result::Result<Response<T>, Status>;
+/// What a gRPC handler streams.
+pub(super) type ReplyStream<T> = BoxStream<'static, std::result::Result<T, Status>>;
 
-/// Runs a verb for the RPC named. Whatever is logged meanwhile carries the request's number, and the pod, sandbox or container
-/// that it is about as soon as the verb knows.
-pub(super) async fn answer<T>(rpc: &'static str, verb: impl Future<Output = Result<T>>) -> Reply<T> {
-    run(rpc, verb).instrument(span()).await
+/// Where it is written down what became of RPCs.
+trait Book: Send + Sync {
+    /// How long they take.
+    fn rpcs(&self) -> &Timings<&'static str>;
+
+    /// Keeps a failure for whoever asks what is wrong.
+    fn keep(&self, failure: Failure, subject: &Subject);
+}
+
+impl Book for Daemon {
+    fn rpcs(&self) -> &Timings<&'static str> {
+        &self.rpcs
+    }
+
+    fn keep(&self, mut failure: Failure, subject: &Subject) {
+        self.name_subject(subject, &mut failure);
+        self.failures.note(failure);
+    }
+}
+
+impl Service {
+    /// Runs a verb for the RPC named. Whatever is logged meanwhile carries the request's number, and the pod, sandbox or container
+    /// that it is about as soon as the verb knows.
+    pub(super) async fn answer<T>(&self, rpc: &'static str, verb: impl Future<Output = Result<T>>) -> Reply<T> {
+        answer(self.daemon.clone(), rpc, verb).await
+    }
+
+    /// Runs a verb that streams for the RPC named, and stays with it to the stream's end.
+    pub(super) async fn stream<T: Send + 'static>(
+        &self,
+        rpc: &'static str,
+        verb: impl Future<Output = Result<Replies<T>>>,
+    ) -> Reply<ReplyStream<T>> {
+        let (span, mut call) = (span(), Call::begin(self.daemon.clone(), rpc));
+        let replies = call.subject.clone().of(verb).instrument(span.clone()).await.map_err(|error| {
+            span.in_scope(|| call.ended(Some(&error)));
+            status::of(&error)
+        })?;
+        let told = unfold(Some((call, replies)), move |state| next(state).instrument(span.clone()));
+        Ok(Response::new(told.boxed()))
+    }
+}
+
+async fn answer<T>(book: Arc<dyn Book>, rpc: &'static str, verb: impl Future<Output = Result<T>>) -> Reply<T> {
+    let answered = async {
+        let mut call = Call::begin(book, rpc);
+        let result = call.subject.clone().of(verb).await;
+        call.ended(result.as_ref().err());
+        result.map(Response::new).map_err(|error| status::of(&error))
+    };
+    answered.instrument(span()).await
 }
 
 fn span() -> Span {
@@ -28,31 +79,6 @@ fn span() -> Span {
     let request = REQUESTS.fetch_add(1, Ordering::Relaxed);
     // of the gravest level, so that no line of whatever level is without it
     error_span!("rpc", request, pod = Empty, sandbox = Empty, container = Empty)
-}
-
-async fn run<T>(rpc: &'static str, verb: impl Future<Output = Result<T>>) -> Reply<T> {
-    let mut call = Call { rpc, since: Instant::now(), ended: false };
-    let result = verb.await;
-    call.ended(result.as_ref().err());
-    result.map(Response::new).map_err(|error| status::of(&error))
-}
-
-/// What a gRPC handler streams.
-pub(super) type ReplyStream<T> = BoxStream<'static, std::result::Result<T, Status>>;
-
-/// Runs a verb that streams for the RPC named, and stays with it to the stream's end.
-pub(super) async fn stream<T: Send + 'static>(
-    rpc: &'static str,
-    verb: impl Future<Output = Result<Replies<T>>>,
-) -> Reply<ReplyStream<T>> {
-    let span = span();
-    let mut call = Call { rpc, since: Instant::now(), ended: false };
-    let replies = verb.instrument(span.clone()).await.map_err(|error| {
-        span.in_scope(|| call.ended(Some(&error)));
-        status::of(&error)
-    })?;
-    let told = unfold(Some((call, replies)), move |state| next(state).instrument(span.clone()));
-    Ok(Response::new(told.boxed()))
 }
 
 /// A stream on its way.
@@ -75,25 +101,38 @@ async fn next<T>(streaming: Option<Streaming<T>>) -> Option<(std::result::Result
 
 /// An RPC on its way; when it is dropped before its end, its client has gone away.
 struct Call {
+    book: Arc<dyn Book>,
     rpc: &'static str,
+    subject: Subject,
     since: Instant,
     ended: bool,
 }
 
 impl Call {
+    fn begin(book: Arc<dyn Book>, rpc: &'static str) -> Call {
+        Call { book, rpc, subject: Subject::default(), since: Instant::now(), ended: false }
+    }
+
     fn ended(&mut self, failure: Option<&Error>) {
         self.ended = true;
         let (rpc, took) = (self.rpc, self.since.elapsed());
         let Some(error) = failure else {
+            self.book.rpcs().note(&rpc, took, None);
             debug!(rpc, ?took, "answered");
             return;
         };
         let status = status::of(error);
-        let (code, message) = (status.code(), status.message());
+        let (code, message) = (format!("{:?}", status.code()), status.message());
+        self.book.rpcs().note(&rpc, took, Some(&code));
         match weight(error) {
-            Level::WARN => warn!(rpc, ?took, ?code, "{message}"),
-            Level::INFO => info!(rpc, ?took, ?code, "{message}"),
-            _ => debug!(rpc, ?took, ?code, "{message}"),
+            Level::WARN => warn!(rpc, ?took, code, "{message}"),
+            Level::INFO => info!(rpc, ?took, code, "{message}"),
+            _ => debug!(rpc, ?took, code, "{message}"),
+        }
+        if is_kept(error) {
+            let (rpc, message) = (rpc.to_owned(), message.to_owned());
+            let failure = Failure { at_ns: now_ns(), rpc, code, message, ..Failure::default() };
+            self.book.keep(failure, &self.subject);
         }
     }
 }
@@ -101,9 +140,16 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.ended {
-            debug!(rpc = self.rpc, took = ?self.since.elapsed(), "the client went away");
+            let took = self.since.elapsed();
+            self.book.rpcs().note(&self.rpc, took, Some("Cancelled"));
+            debug!(rpc = self.rpc, ?took, "the client went away");
         }
     }
+}
+
+/// Whether a failure may be what an operator looks for: the kubelet asks for what is gone on a healthy node too.
+fn is_kept(error: &Error) -> bool {
+    !matches!(error, Error::NotFound { .. } | Error::Unimplemented(_))
 }
 
 /// How loudly a failure is told: what a healthy node shows is for debugging, and so is a lost engine, which the index tells
@@ -123,11 +169,59 @@ fn weight(error: &Error) -> Level {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::figures::Failures;
+
+    /// Keeps what it is told.
+    #[derive(Default)]
+    struct Kept {
+        rpcs: Timings<&'static str>,
+        failures: Failures,
+    }
+
+    impl Book for Kept {
+        fn rpcs(&self) -> &Timings<&'static str> {
+            &self.rpcs
+        }
+
+        fn keep(&self, failure: Failure, _: &Subject) {
+            self.failures.note(failure);
+        }
+    }
+
+    async fn answer<T>(rpc: &'static str, verb: impl Future<Output = Result<T>>) -> Reply<T> {
+        super::answer(Arc::new(Kept::default()), rpc, verb).await
+    }
+
+    #[test]
+    fn each_rpc_is_counted_and_what_may_matter_is_kept() {
+        let book = Arc::new(Kept::default());
+        let run = |rpc, error: Option<Error>| {
+            let verb = async { error.map_or(Ok(()), Err) };
+            drop(super::answer(book.clone(), rpc, verb).now_or_never());
+        };
+        run("Version", None);
+        run("StartContainer", Some(Error::no_container("c")));
+        run("StartContainer", Some(Error::internal("start", "no space left")));
+        let pending = super::answer(book.clone(), "ExecSync", std::future::pending::<Result<()>>());
+        drop(pending.now_or_never());
+        let told: Vec<_> = book.rpcs.read().into_iter().map(|it| (it.name, it.took.count(), it.failures)).collect();
+        let causes = |causes: &[&str]| causes.iter().map(|cause| ((*cause).to_owned(), 1)).collect();
+        let wanted = [
+            ("ExecSync", 1, causes(&["Cancelled"])),
+            ("StartContainer", 2, causes(&["Internal", "NotFound"])),
+            ("Version", 1, causes(&[])),
+        ];
+        assert_eq!(told, wanted);
+        let kept = book.failures.read();
+        assert_eq!(kept.len(), 1);
+        assert_eq!((kept[0].rpc.as_str(), kept[0].code.as_str()), ("StartContainer", "Internal"));
+        assert!(kept[0].message.contains("no space left") && kept[0].at_ns > 0);
+    }
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);

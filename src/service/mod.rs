@@ -14,6 +14,7 @@ mod probe;
 pub mod sandbox;
 pub mod stats;
 mod steps;
+mod subject;
 
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -27,6 +28,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::etc::Etc;
+use crate::figures::{Failures, Timings};
 use crate::index::Index;
 pub(crate) use crate::index::now_ns;
 use crate::log::Pumps;
@@ -36,6 +38,8 @@ use crate::translate::security::seccomp_profile;
 pub use batches::Replies;
 use batches::in_batches;
 use locks::Locks;
+pub use subject::Subject;
+use subject::{Known, is_about};
 
 /// What the verbs work with: handles only.
 pub struct Daemon {
@@ -63,6 +67,14 @@ pub struct Daemon {
     image_bytes: image::ImageBytes,
     /// Users and groups of images.
     accounts: probe::KnownAccounts,
+    /// Image pulls under way.
+    pulls: image::Pulls,
+    /// How long RPCs take.
+    pub rpcs: Timings<&'static str>,
+    /// The last ones that failed.
+    pub failures: Failures,
+    /// When we were started, in nanoseconds since the epoch.
+    started_at_ns: i64,
     /// Raises OOM scores below it.
     oom_score_floor: Option<i64>,
 }
@@ -101,6 +113,10 @@ impl Daemon {
             stats: stats::Stats::default(),
             image_bytes: image::ImageBytes::default(),
             accounts: probe::KnownAccounts::default(),
+            pulls: image::Pulls::default(),
+            rpcs: Timings::default(),
+            failures: Failures::default(),
+            started_at_ns: now_ns(),
             oom_score_floor,
         })
     }
@@ -108,7 +124,8 @@ impl Daemon {
 
 /// Runs a verb to its end even if its caller goes away.
 pub async fn detached<T: Send + 'static>(verb: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    match tokio::spawn(verb.in_current_span()).await {
+    let subject = Subject::current();
+    match tokio::spawn(async move { subject.of(verb).await }.in_current_span()).await {
         Ok(result) => result,
         Err(panicked) => Err(Error::internal("the verb's task", panicked)),
     }
@@ -125,8 +142,7 @@ fn required<'a>(field: &str, id: &'a str) -> Result<&'a str> {
     if id.is_empty() {
         return Err(Error::invalid(field, "is empty"));
     }
-    let name = if field == "container_id" { "container" } else { "sandbox" };
-    tracing::Span::current().record(name, id);
+    is_about(if field == "container_id" { Known::Container } else { Known::Sandbox }, id);
     Ok(id)
 }
 

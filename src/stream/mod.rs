@@ -35,6 +35,7 @@ use tokio::sync::watch;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::figures::Sessions;
 use crate::id::{ContainerId, SandboxId};
 use crate::index::Index;
 use token::Tokens;
@@ -116,14 +117,29 @@ struct Inner {
     index: Index,
     /// We are about to end, and sessions that last must.
     stopping: watch::Sender<bool>,
+    sessions: OfEachKind,
+}
+
+/// Sessions, by what they are for.
+#[derive(Default)]
+struct OfEachKind {
+    exec: Sessions,
+    attach: Sessions,
+    port_forward: Sessions,
 }
 
 impl Streams {
     /// Streams served at `address` by [`Streams::serve`].
     pub fn new(address: SocketAddr, limits: Limits, engine: Engine, index: Index) -> Self {
         let base = format!("http://{}", reachable(address));
-        let (tokens, stopping) = (Tokens::default(), watch::Sender::new(false));
-        Streams { inner: Arc::new(Inner { tokens, base, limits, engine, index, stopping }) }
+        let (tokens, stopping, sessions) = (Tokens::default(), watch::Sender::new(false), OfEachKind::default());
+        Streams { inner: Arc::new(Inner { tokens, base, limits, engine, index, stopping, sessions }) }
+    }
+
+    /// Of each kind, how many streams are open, and how many have been opened.
+    pub fn counts(&self) -> [(&'static str, (u64, u64)); 3] {
+        let OfEachKind { exec, attach, port_forward } = &self.inner.sessions;
+        [("exec", exec.read()), ("attach", attach.read()), ("portforward", port_forward.read())]
     }
 
     /// Where the client is to go; good once and for a minute. `ResourceExhausted` when too many wait to be used.

@@ -27,7 +27,7 @@ use tokio::time::{sleep, timeout};
 
 use super::tunnel::Tunnel;
 use super::upgrade::{SPDY_PORT_FORWARD, Speech, negotiate};
-use super::{Grant, Streams, over_spdy, over_websocket, socket};
+use super::{Grant, OfEachKind, Streams, over_spdy, over_websocket, socket};
 
 /// How long a request may take to come.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -128,6 +128,12 @@ impl Streams {
 
     /// `read` is what the client has sent behind its request.
     async fn speak(&self, grant: Grant, speech: Speech, connection: TcpStream, read: Bytes) {
+        let OfEachKind { exec, attach, port_forward } = &self.inner.sessions;
+        let _session = match grant {
+            Grant::Exec(_) => exec.open(),
+            Grant::Attach(_) => attach.open(),
+            Grant::PortForward(_) => port_forward.open(),
+        };
         match speech {
             Speech::Spdy(protocol) => {
                 let (reader, writer) = connection.into_split();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cri;
+use crate::index::Texts;
 use crate::index::model::{Container, Sandbox, State};
 
 /// Whether a sandbox is asked for.
@@ -48,6 +49,6 @@ fn named(container: &Container, id: &str, pod_sandbox_id: &str) -> bool {
     container.id.as_str().starts_with(id) && container.sandbox_id.as_str().starts_with(pod_sandbox_id)
 }
 
-fn selected(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
-    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+fn selected(selector: &BTreeMap<String, String>, labels: &Texts) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value.as_str()))
 }

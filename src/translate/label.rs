@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use super::name::Name;
 use crate::error::{Error, Result};
 
 /// Says what a Docker container is to us.
@@ -40,6 +41,20 @@ pub(super) const WISHES: &str = "io.dockershim.cgroup";
 const ANNOTATION: &str = "annotation.";
 const OURS: &str = "io.dockershim.";
 const KEYS: &str = "io.dockershim.keys";
+
+/// Whether it was made for a pod, but not by us.
+pub fn is_of_another_adapter(labels: &BTreeMap<String, String>) -> bool {
+    labels.contains_key(TYPE) && !labels.keys().any(|key| key.starts_with(OURS))
+}
+
+/// Whether labels agree with a Docker name.
+pub fn agrees_with(labels: &BTreeMap<String, String>, name: &Name) -> bool {
+    let kind = match name {
+        Name::Sandbox(_) => TYPE_SANDBOX,
+        Name::Container { .. } => TYPE_CONTAINER,
+    };
+    labels.get(TYPE).is_some_and(|told| told == kind)
+}
 
 /// Which label keys and annotation keys came from the kubelet.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -59,17 +59,28 @@ pub fn host_ports(mappings: &[cri::PortMapping]) -> Result<Vec<HostPort>> {
 
 /// The ports of the node that an inspect tells of.
 pub(super) fn told(bindings: &BTreeMap<String, Option<Vec<model::PortBinding>>>) -> Vec<HostPort> {
-    let mut told = Vec::new();
+    let host_port = |mapping: cni::PortMapping| {
+        let cni::PortMapping { host_port: port, container_port: _, protocol, host_ip: ip } = mapping;
+        HostPort { protocol, ip, port }
+    };
+    published_by_engine(bindings).into_iter().map(host_port).collect()
+}
+
+/// The same, with where they lead to.
+pub fn published_by_engine(bindings: &BTreeMap<String, Option<Vec<model::PortBinding>>>) -> Vec<cni::PortMapping> {
+    let mut published = Vec::new();
     for (key, of_port) in bindings {
-        let protocol = key.split_once('/').map_or("tcp", |(_, protocol)| protocol);
+        let (container_port, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
+        let Ok(container_port) = container_port.parse() else { continue };
         for model::PortBinding { host_ip, host_port } in of_port.iter().flatten() {
             // one that the Engine chose is nobody's wish
-            if let Some(port) = host_port.parse().ok().filter(|port| *port > 0) {
-                told.push(HostPort { protocol: protocol.to_owned(), ip: host_ip.clone(), port });
+            if let Some(host_port) = host_port.parse().ok().filter(|port| *port > 0) {
+                let (protocol, host_ip) = (protocol.to_owned(), host_ip.clone());
+                published.push(cni::PortMapping { host_port, container_port, protocol, host_ip });
             }
         }
     }
-    told
+    published
 }
 
 fn number(at: &str, port: i32) -> Result<u16> {
@@ -136,6 +147,7 @@ mod tests {
         ]);
         let port = HostPort { protocol: "udp".into(), ip: "127.0.0.1".into(), port: 53 };
         assert_eq!(told(&bindings), [port]);
+        assert_eq!(published_by_engine(&bindings)[0].container_port, 53);
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub fn container_stats(container: &Container, reading: &Reading, layer: Option<&
         attributes: Some(cri::ContainerAttributes {
             id: container.id.as_str().to_owned(),
             metadata: Some(container.metadata.clone()),
-            labels: container.labels.clone(),
-            annotations: container.annotations.clone(),
+            labels: container.labels.to_map(),
+            annotations: container.annotations.to_map(),
         }),
         cpu: Some(cpu(reading)),
         memory: Some(memory(reading)),
@@ -67,8 +67,8 @@ pub fn sandbox_stats(sandbox: &Sandbox, reading: &Reading, figures: PodFigures) 
         attributes: Some(cri::PodSandboxAttributes {
             id: sandbox.id.as_str().to_owned(),
             metadata: Some(sandbox.metadata.clone()),
-            labels: sandbox.labels.clone(),
-            annotations: sandbox.annotations.clone(),
+            labels: sandbox.labels.to_map(),
+            annotations: sandbox.annotations.to_map(),
         }),
         linux: Some(cri::LinuxPodSandboxStats {
             cpu: Some(cpu(reading)),

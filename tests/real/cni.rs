@@ -30,9 +30,9 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Where Debian has them.
-const PLUGINS: &str = "/usr/lib/cni";
+pub(crate) const PLUGINS: &str = "/usr/lib/cni";
 /// A server's port in a pod.
-const PORT: u16 = 7080;
+pub(crate) const PORT: u16 = 7080;
 const SOON: Duration = Duration::from_secs(20);
 
 /// Whether pods can have IPv6 here; says so if not.
@@ -45,9 +45,9 @@ fn has_ipv6() -> bool {
 }
 
 /// A node whose pods have their network from plugins.
-struct Node {
-    case: Case,
-    shim: Shim,
+pub(crate) struct Node {
+    pub(crate) case: Case,
+    pub(crate) shim: Shim,
 }
 
 /// A plugin of a few lines.
@@ -59,7 +59,7 @@ fn script(case: &Case, name: &str, body: &str) {
 
 impl Node {
     /// Puts a dockershim with CNI in place of the case's own. `more` are the plugins after the bridge.
-    async fn new(mut case: Case, more: &[Value]) -> Node {
+    pub(crate) async fn new(mut case: Case, more: &[Value]) -> Node {
         case.lab.shim.stop();
         for dir in ["net.d", "bin"] {
             fs::create_dir(case.dir.join(dir)).unwrap();
@@ -78,7 +78,7 @@ impl Node {
         node
     }
 
-    fn conf(&self) -> PathBuf {
+    pub(crate) fn conf(&self) -> PathBuf {
         self.case.dir.join("net.d/10-real.conflist")
     }
 
@@ -125,14 +125,14 @@ impl Node {
     }
 
     /// Addresses that host-local has given out.
-    fn leases(&self) -> Vec<String> {
+    pub(crate) fn leases(&self) -> Vec<String> {
         let names = fs::read_dir(self.case.dir.join("leases/real")).into_iter().flatten();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.starts_with(|c: char| c.is_ascii_hexdigit()) && name.contains(['.', ':'])).collect()
     }
 
     /// Interfaces on the bridge, and what is kept of attachments.
-    fn left(&self) -> Vec<String> {
+    pub(crate) fn left(&self) -> Vec<String> {
         let bridge = format!("/sys/class/net/{}/brif", self.case.lab.engine.bridge());
         let dirs = [PathBuf::from(bridge), self.case.dir.join("cache/results")];
         let entries = dirs.iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten());
@@ -141,12 +141,12 @@ impl Node {
 }
 
 /// Serves one line to all who come.
-fn server(line: &str) -> cri::ContainerConfig {
+pub(crate) fn server(line: &str) -> cri::ContainerConfig {
     sh("server", &format!("exec nc -ll -p {PORT} -e echo {line}"))
 }
 
 /// What a server says.
-fn ask(address: SocketAddr) -> Option<String> {
+pub(crate) fn ask(address: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     stream.write_all(b"\n").ok()?;
@@ -156,7 +156,7 @@ fn ask(address: SocketAddr) -> Option<String> {
 }
 
 /// A port of the host that nobody has.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("[::]:0").or_else(|_| TcpListener::bind("0.0.0.0:0")).unwrap().local_addr().unwrap().port()
 }
 

@@ -12,6 +12,7 @@ use dockershim::cri;
 use dockershim::cri::ContainerEventType as Kind;
 use libtest_mimic::Trial;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use crate::lab::{Case, Stage, eventually, sleeper, trials};
 use crate::support::engine::Options;
@@ -50,12 +51,12 @@ fn follow_engine(socket: PathBuf) -> Heard {
     heard
 }
 
-/// Follows ours; times must increase, and each event must have its pod.
-async fn follow_shim(case: &Case) -> Heard {
+/// Follows ours in a task that lasts as long as they do; times must increase, and each event must have its pod.
+async fn follow_shim(case: &Case) -> (Heard, JoinHandle<()>) {
     let heard = Heard::default();
     let told = heard.clone();
     let mut events = case.cri.events().await.unwrap();
-    tokio::spawn(async move {
+    let following = tokio::spawn(async move {
         let mut last = 0;
         while let Ok(Some(event)) = events.message().await {
             assert!(event.created_at > std::mem::replace(&mut last, event.created_at));
@@ -68,12 +69,12 @@ async fn follow_shim(case: &Case) -> Heard {
             told.lock().unwrap().entry((event.container_id, is_end)).or_default().push(Instant::now());
         }
     });
-    heard
+    (heard, following)
 }
 
 async fn each_of_many_ends_is_told_once_and_soon(case: Case) {
     let pod = case.run_pod("many").await;
-    let (engines, ours) = (follow_engine(case.lab.engine.socket()), follow_shim(&case).await);
+    let (engines, (ours, following)) = (follow_engine(case.lab.engine.socket()), follow_shim(&case).await);
     let mut ids = Vec::new();
     for number in 0..CONTAINERS {
         ids.push(case.start(&pod, &sleeper(&format!("c{number}"))).await);
@@ -101,6 +102,9 @@ async fn each_of_many_ends_is_told_once_and_soon(case: Case) {
         eventually("all is told", Duration::from_secs(10), all).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
+    following.abort();
+    // one that has ended by itself has found something wrong, or was cut off
+    assert!(following.await.unwrap_err().is_cancelled());
     let (engines, ours) = (engines.lock().unwrap(), ours.lock().unwrap());
     let mut lags = Vec::new();
     for (number, (id, ends)) in ids.iter().zip(&ends).enumerate() {

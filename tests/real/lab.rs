@@ -268,6 +268,16 @@ impl Pod {
     }
 }
 
+/// Removes cgroups that a test has had made, in whatever hierarchy they are; the innermost first.
+pub(crate) fn remove_cgroups(made: &[&str]) {
+    let trees = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+    for tree in trees.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        for path in made {
+            let _ = std::fs::remove_dir(tree.join(path));
+        }
+    }
+}
+
 /// A container that runs a shell script.
 pub(crate) fn sh(name: &str, script: &str) -> cri::ContainerConfig {
     cri::ContainerConfig {

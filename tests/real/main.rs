@@ -27,7 +27,8 @@
 //! - `crash`      SIGKILL at any time, engines that go and come, a second dockershim
 //! - `cost`       engine calls per RPC
 //! - `events`     GetContainerEvents under many ends, what a restart of ours keeps of a pod, lists in batches
-//! - `check`      `dockershim check --run-pod`
+//! - `takeover`   pods that cri-dockerd has left are taken over as they run, and handed back
+//! - `check`      `dockershim check`
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -60,6 +61,7 @@ mod stream_client;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod takeover;
 
 use std::process::ExitCode;
 
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         crash::trials(),
         cost::trials(),
         events::trials(),
+        takeover::trials(),
         check::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, parts.into_iter().flatten().collect());

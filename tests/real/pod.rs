@@ -13,6 +13,7 @@ use crate::lab::{Case, Stage, by_uid, eventually, sleeper, texts, trials};
 pub(crate) fn trials() -> Vec<Trial> {
     trials![Stage::Shared;
         a_pod_lives_from_run_to_removal,
+        each_start_is_one_line_of_the_log_with_its_steps,
         what_a_pod_is_given_comes_back_exactly,
         lists_filter_by_id_state_and_label,
         reads_see_what_was_just_written,
@@ -53,6 +54,17 @@ async fn a_pod_lives_from_run_to_removal(case: Case) {
     assert!(case.cri.list_pods(by_uid(&case.uid)).await.unwrap().is_empty());
     let left = case.lab.engine.docker.containers();
     assert!(!left.iter().any(|(_, name)| name.contains(&case.uid)), "{left:?}");
+}
+
+async fn each_start_is_one_line_of_the_log_with_its_steps(case: Case) {
+    let pod = case.run_pod("told").await;
+    let name = r#"pod="real/told""#;
+    let said = case.lab.shim.log(usize::MAX);
+    let lines = || said.lines().filter(|line| line.contains("pod started") && line.contains(&pod.id));
+    assert_eq!(lines().count(), 1, "{said}");
+    let line = lines().next().unwrap();
+    let steps = ["wait ", "create ", "start ", "inspect ", "files ", "total "];
+    assert!(line.contains("INFO") && line.contains(name) && steps.iter().all(|step| line.contains(step)), "{line}");
 }
 
 async fn what_a_pod_is_given_comes_back_exactly(case: Case) {

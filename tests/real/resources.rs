@@ -1,6 +1,5 @@
 //! Limits and what becomes of them: cgroup files, updates, statistics, what the kubelet sends on cgroup v2, oom_score_adj.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use dockershim::cri;
@@ -172,12 +171,7 @@ async fn the_cgroup_parent_is_honoured(case: Case) {
     assert!(places.contains(&format!("{parent}/")), "{places}");
     // the parent is the kubelet's, which removes it again
     case.cri.remove_pod(&pod.id).await.unwrap();
-    let trees = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
-    for tree in trees.chain([PathBuf::from("/sys/fs/cgroup")]) {
-        for made in ["dshtest/pod1", "dshtest", "dshtest.slice/dshtest-pod1.slice", "dshtest.slice"] {
-            let _ = std::fs::remove_dir(tree.join(made));
-        }
-    }
+    crate::lab::remove_cgroups(&["dshtest/pod1", "dshtest", "dshtest.slice/dshtest-pod1.slice", "dshtest.slice"]);
 }
 
 async fn restart(case: &Case) {

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use dockershim::cri;
 use libtest_mimic::Trial;
+use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tonic::Code;
 
 use crate::lab::{Case, Stage, eventually, sh, sleeper, trials};
+use crate::support::images::BUSYBOX;
 
 const MIB: u64 = 1 << 20;
 
@@ -22,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_writable_layer_is_measured_and_a_filter_forgets_nothing,
         a_pods_traffic_is_counted_at_its_own_interface,
         a_pods_statistics_have_its_containers_and_its_cgroup,
+        a_pod_with_a_cgroup_is_told_by_it,
         every_metric_has_a_descriptor_and_its_labels,
         what_does_not_run_has_no_statistics,
         images_take_what_the_engine_says,
@@ -217,6 +220,31 @@ async fn a_pods_statistics_have_its_containers_and_its_cgroup(case: Case) {
     let request = cri::ListPodSandboxStatsRequest { filter: Some(filter) };
     let listed = case.cri.runtime().list_pod_sandbox_stats(request).await.unwrap().into_inner().stats;
     assert_eq!(listed.iter().map(|stats| stats.attributes.clone().unwrap().id).collect::<Vec<_>>(), [pod.id]);
+}
+
+async fn a_pod_with_a_cgroup_is_told_by_it(case: Case) {
+    const BURN: &str = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
+    let docker = &case.lab.engine.docker;
+    let systemd = docker.get("/info")["CgroupDriver"] == "systemd";
+    let parent = if systemd { "dshstat-pod1.slice" } else { "/dshstat/pod1" };
+    let mut config = case.pod("own");
+    config.linux.as_mut().unwrap().cgroup_parent = parent.to_owned();
+    let pod = case.run(config).await;
+    case.start(&pod, &sleeper("main")).await;
+    // what is the pod's cgroup's and no container's of ours
+    let host = json!({ "CgroupParent": parent, "NetworkMode": "none" });
+    let body = json!({ "Image": BUSYBOX, "Cmd": ["sh", "-c", BURN], "HostConfig": host });
+    let beside = docker.json("POST", &format!("/containers/create?name=beside-{}", case.uid), &body);
+    let beside = beside["Id"].as_str().unwrap();
+    docker.json("POST", &format!("/containers/{beside}/start"), &json!({}));
+    docker.json("POST", &format!("/containers/{beside}/wait"), &json!({}));
+    let told = pod_stats(&case, &pod.id).await;
+    let of = |cpu: Option<cri::CpuUsage>| Duration::from_nanos(value(cpu.unwrap().usage_core_nano_seconds));
+    let of_container = of(told.containers[0].cpu);
+    assert!(of(told.cpu) > of_container + Duration::from_millis(100), "{:?} {of_container:?}", of(told.cpu));
+    docker.call("DELETE", &format!("/containers/{beside}"), "", b"").unwrap();
+    case.cri.remove_pod(&pod.id).await.unwrap();
+    crate::lab::remove_cgroups(&["dshstat/pod1", "dshstat", "dshstat.slice/dshstat-pod1.slice", "dshstat.slice"]);
 }
 
 /// What the official suite excuses: not every kernel and cgroup version tells it.

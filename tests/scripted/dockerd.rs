@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -163,6 +164,13 @@ impl Dockerd {
         id
     }
 
+    /// The same on a network of its own kind.
+    pub(crate) fn put_on_network(&self, name: &str, labels: Value, mode: &str) -> String {
+        let id = self.put(name, labels, true);
+        self.edit(&id, |container| container.body["HostConfig"] = json!({ "NetworkMode": mode }));
+        id
+    }
+
     /// Changes a container, and no event tells of it.
     pub(crate) fn edit(&self, id: &str, edit: impl FnOnce(&mut Container)) {
         edit(self.engine().find(id).unwrap());
@@ -233,6 +241,14 @@ impl Dockerd {
                         End::Cut => return Ok(()),
                         End::Hang => return reader.fill_buf().map(drop),
                     }
+                }
+                Some(Act::Trickle(lines, pause)) => {
+                    let mut to = Lines::begin(stream)?;
+                    for (at, line) in lines.iter().enumerate() {
+                        thread::sleep(if at == 0 { Duration::ZERO } else { pause });
+                        to.send(&line.to_string())?;
+                    }
+                    to.end()?;
                 }
                 Some(Act::Upgrade(content_type, bytes)) => return upgrade(stream, content_type, &bytes),
                 // the client never sends a second request before its answer
@@ -409,7 +425,7 @@ impl Engine {
         attributes["name"] = json!(container.name);
         attributes["exitCode"] = json!(container.exit_code.to_string());
         let actor = json!({ "ID": container.id, "Attributes": attributes });
-        let event = json!({ "Type": "container", "Action": action, "Actor": actor, "timeNano": 1 }).to_string();
+        let event = json!({ "Type": "container", "Action": action, "Actor": actor, "timeNano": now_ns() }).to_string();
         self.listeners.retain(|listener| listener.send(event.clone()).is_ok());
     }
 
@@ -424,6 +440,11 @@ impl Engine {
     }
 }
 
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    since.as_nanos().try_into().unwrap()
+}
+
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 fn failure(status: u16, message: &str) -> Answer {
@@ -434,7 +455,8 @@ fn no_container(id: &str) -> Answer {
     failure(404, &format!("No such container: {id}"))
 }
 
-fn info() -> Value {
+/// What `GET /info` usually tells.
+pub(crate) fn info() -> Value {
     json!({
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": "2",
@@ -474,6 +496,7 @@ impl Container {
             "Names": [format!("/{}", self.name)],
             "State": self.state,
             "Labels": self.body["Labels"],
+            "HostConfig": { "NetworkMode": self.body["HostConfig"]["NetworkMode"] },
             "Created": 1_767_225_600,
         })
     }

@@ -17,6 +17,8 @@ pub(crate) enum Act {
     Answer(u16, Value),
     /// 200 and these lines, then an end.
     Lines(Vec<Value>, End),
+    /// 200 and these lines with a pause after each but the last, then an end.
+    Trickle(Vec<Value>, Duration),
     /// 101 with this content type, these bytes, then an end.
     Upgrade(&'static str, Vec<u8>),
     /// Nothing, until the client goes away.

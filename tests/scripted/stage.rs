@@ -18,7 +18,7 @@ use super::dockerd::{BUSYBOX, DOCKER_20_10, Dockerd};
 
 /// Where a test plays. `end` is its last line: it waits for the script's end.
 pub(crate) struct Stage {
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     pub(crate) dockerd: Dockerd,
     pub(crate) cri: Cri,
     stop: Option<oneshot::Sender<()>>,
@@ -81,6 +81,11 @@ impl Stage {
         self.dockerd.played().await;
         drop(self.stop.take());
         self.served.take().unwrap().await.unwrap().unwrap();
+    }
+
+    /// Where the server listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.join("cri.sock")
     }
 
     /// A ready pod.

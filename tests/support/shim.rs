@@ -78,6 +78,11 @@ impl Shim {
         self.dir.join("cri.sock")
     }
 
+    /// Its state directory.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
     /// Its pid, while it runs.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.child.lock().unwrap().as_ref().map(Child::id)

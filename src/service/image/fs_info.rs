@@ -83,11 +83,14 @@ pub async fn image_fs_info(daemon: &Daemon, request: cri::ImageFsInfoRequest) ->
     let (layers, snapshotter) = daemon.stats.layers.sum();
     let directory = store.directory(snapshotter);
     let bytes = daemon.image_bytes.get(&store, &daemon.engine).unwrap_or_else(|| sum_of_sizes(daemon));
-    let counted = disk::file_system(&directory).unwrap_or_default();
-    let images = Size { bytes, inodes: counted.inodes.saturating_sub(counted.inodes_free) };
+    let counted = disk::file_system(&directory).ok();
+    let inodes = counted.map(|counted| counted.inodes.saturating_sub(counted.inodes_free));
     let place = directory.display().to_string();
     let usage = |size| file_system(now_ns(), &place, size);
-    Ok(cri::ImageFsInfoResponse { image_filesystems: vec![usage(images)], container_filesystems: vec![usage(layers)] })
+    let mut images = usage(Size { bytes, inodes: inodes.unwrap_or_default() });
+    // where nobody can count, 0 would be a lie
+    images.inodes_used = images.inodes_used.filter(|_| inodes.is_some());
+    Ok(cri::ImageFsInfoResponse { image_filesystems: vec![images], container_filesystems: vec![usage(layers)] })
 }
 
 fn sum_of_sizes(daemon: &Daemon) -> u64 {

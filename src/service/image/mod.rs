@@ -2,11 +2,13 @@
 
 mod fs_info;
 mod list;
+mod progress;
 mod pull;
 mod remove;
 
 pub use fs_info::{ImageBytes, image_fs_info};
 pub use list::{image_status, list_images, stream_images};
+pub use progress::{Progress, Pulls};
 pub use pull::pull_image;
 pub use remove::remove_image;
 

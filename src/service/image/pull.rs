@@ -1,30 +1,38 @@
 //! PullImage: has the Engine pull an image, and answers with its id, which is the same string that ImageStatus and containers
 //! tell. The built-in image is loaded, never pulled.
 //!
-//! Pulls of one name run one after the other: the second finds the layers there. A pull whose messages stop is cancelled, but
-//! not while layers are extracted, when the Engine can be silent for long.
+//! Pulls of one name run one after the other: the second finds the layers there. A pull in which nothing moves any more is cancelled
+//! (`progress.rs` says what that is); how far it has come is told in the log every ten seconds.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::{Instant, interval_at};
+
+use super::progress::Pull;
 use crate::cri;
-use crate::engine::{Credentials, Error as EngineError, PullProgress};
+use crate::engine::{Credentials, Error as EngineError};
 use crate::error::{Error, Result};
 use crate::pause;
-use crate::service::Daemon;
+use crate::service::{Daemon, Known, is_about};
 use crate::translate::auth::credentials;
 use crate::translate::image::parse;
+use crate::translate::sandbox::pod_name;
 
 /// How often the progress is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// And how often it is told in the log.
+const TELL: Duration = Duration::from_secs(10);
 
 /// Answers PullImage.
 pub async fn pull_image(daemon: &Daemon, request: cri::PullImageRequest) -> Result<cri::PullImageResponse> {
     let cri::PullImageRequest {
         image,
         auth,
-        sandbox_config: _, // Docker pulls for the whole node
+        sandbox_config, // Docker pulls for the whole node
     } = request;
+    if let Some(metadata) = sandbox_config.and_then(|config| config.metadata) {
+        is_about(Known::Pod, &pod_name(Some(&metadata)));
+    }
     let name = daemon.image_of("image", image)?;
     let parsed = parse("image.image", &name)?;
     let credentials = credentials(auth.as_ref())?;
@@ -36,8 +44,7 @@ pub async fn pull_image(daemon: &Daemon, request: cri::PullImageRequest) -> Resu
         return Err(Error::invalid("image.image", format!("{name:?} is an id; only a name can be pulled")));
     };
     let _one_at_a_time = daemon.locks.hold(&format!("pull {repository} {tag}")).await;
-    let pulled = daemon.pull(&repository, &tag, credentials.as_ref()).await;
-    pulled.map_err(|error| while_pulling(&name, error))?;
+    daemon.pull(&name, (&repository, &tag), credentials.as_ref()).await?;
     let reference = if tag.starts_with("sha") && tag.contains(':') {
         format!("{repository}@{tag}")
     } else {
@@ -50,46 +57,38 @@ pub async fn pull_image(daemon: &Daemon, request: cri::PullImageRequest) -> Resu
 }
 
 impl Daemon {
-    /// Pulls, unless its progress stops.
+    /// Pulls a repository's tag or digest, unless nothing moves any more; `name` is what the request calls it.
     pub(in crate::service) async fn pull(
         &self,
-        repository: &str,
-        tag: &str,
+        name: &str,
+        (repository, tag): (&str, &str),
         credentials: Option<&Credentials>,
-    ) -> Result<(), EngineError> {
-        let progress = Progress::default();
-        let pulling = self.engine.pull(repository, tag, credentials, |message| progress.note(message));
-        let Some(limit) = self.config.pull_progress_deadline else { return pulling.await };
+    ) -> Result<()> {
+        let under_way = self.pulls.begin(name);
+        let pull = &under_way.pull;
+        let pulling = self.engine.pull(repository, tag, credentials, |message| pull.note(message));
         tokio::select! {
-            pulled = pulling => pulled,
-            () = progress.stops_for(limit) => Err(EngineError::Timeout { call: "pull with any progress", after: limit }),
+            pulled = pulling => pulled.map_err(|error| while_pulling(name, error)),
+            standstill = watch(pull, name, self.config.pull_progress_deadline) => Err(standstill),
         }
     }
 }
 
-/// When a pull last said something.
-struct Progress(Mutex<(Instant, bool)>);
-
-impl Default for Progress {
-    fn default() -> Self {
-        Progress(Mutex::new((Instant::now(), false)))
-    }
-}
-
-impl Progress {
-    fn note(&self, message: &PullProgress) {
-        let extracts = matches!(message.status.as_str(), "Extracting" | "Verifying Checksum");
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), extracts);
-    }
-
-    /// Comes back once nothing has been said for `limit` and nothing is being extracted.
-    async fn stops_for(&self, limit: Duration) {
-        loop {
-            tokio::time::sleep(LOOK.min(limit)).await;
-            let (at, extracts) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if !extracts && at.elapsed() >= limit {
-                return;
-            }
+/// Tells the log how a pull goes; comes back when it stands still, which it may do for `limit`.
+async fn watch(pull: &Pull, name: &str, limit: Option<Duration>) -> Error {
+    let begun = Instant::now();
+    let mut looks = interval_at(begun, limit.map_or(LOOK, |limit| LOOK.min(limit)));
+    let mut told = begun;
+    loop {
+        looks.tick().await;
+        if let Some(after) = limit.filter(|limit| pull.stands_still(*limit)) {
+            let progress = pull.progress();
+            let what = format!("pull image {name}: standstill at {progress} ({:?})", progress.last);
+            return Error::DeadlineExceeded { what, after };
+        }
+        if told.elapsed() >= TELL {
+            told = Instant::now();
+            tracing::info!(image = name, progress = %pull.progress(), after_s = begun.elapsed().as_secs(), "pull goes on");
         }
     }
 }
@@ -101,12 +100,7 @@ fn while_pulling(name: &str, error: EngineError) -> Error {
     if down.iter().any(|status| text.contains(status)) {
         return Error::Reason(format!("RegistryUnavailable: pull image {name}: {text}"));
     }
-    match error {
-        EngineError::Timeout { call, after } => {
-            Error::DeadlineExceeded { what: format!("pull image {name}: {call}"), after }
-        }
-        other => other.while_doing(format!("pull image {name}")),
-    }
+    error.while_doing(format!("pull image {name}"))
 }
 
 #[cfg(test)]
@@ -120,14 +114,5 @@ mod tests {
         let down = failed("received unexpected HTTP status: 503 Service Unavailable").to_string();
         assert!(down.starts_with("RegistryUnavailable: "), "{down}");
         assert!(failed("manifest unknown").to_string().starts_with("pull image a: manifest unknown"));
-    }
-
-    #[tokio::test]
-    async fn silence_ends_a_pull_but_not_while_it_extracts() {
-        let progress = Progress::default();
-        let limit = Duration::from_millis(20);
-        tokio::time::timeout(Duration::from_secs(2), progress.stops_for(limit)).await.unwrap();
-        progress.note(&PullProgress { status: "Extracting".to_owned(), ..PullProgress::default() });
-        assert!(tokio::time::timeout(Duration::from_millis(100), progress.stops_for(limit)).await.is_err());
     }
 }

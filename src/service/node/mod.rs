@@ -1,5 +1,6 @@
 //! Verbs about the node itself, and what the translation must know of it.
 
+mod figures;
 pub mod runtime_config;
 pub mod status;
 pub mod version;

@@ -8,12 +8,11 @@ use serde_json::json;
 
 use crate::cri;
 use crate::error::Result;
-use crate::log::LAG_BOUNDS_MS;
 use crate::service::Daemon;
 use crate::translate::node::Network;
 
-/// Answers Status; `verbose` adds the configuration that kubeadm and the kubelet read (`sandboxImage`), the index's
-/// health and what the log pumps have counted.
+/// Answers Status; `verbose` adds the configuration that kubeadm and the kubelet read (`sandboxImage`), and how we are doing, which
+/// `dockershim status` shows.
 pub fn status(daemon: &Daemon, request: cri::StatusRequest) -> Result<cri::StatusResponse> {
     let cri::StatusRequest { verbose } = request;
     let conditions = vec![runtime_ready(daemon), network_ready(daemon)];
@@ -70,8 +69,6 @@ fn handlers(daemon: &Daemon) -> Vec<cri::RuntimeHandler> {
 }
 
 fn info(daemon: &Daemon) -> BTreeMap<String, String> {
-    let health = daemon.index.health();
-    let facts = daemon.index.facts().unwrap_or_default();
     let config = json!({
         "sandboxImage": daemon.sandbox_image_name(),
         "dockerEndpoint": daemon.config.docker_socket,
@@ -80,23 +77,9 @@ fn info(daemon: &Daemon) -> BTreeMap<String, String> {
         "cniConfDir": daemon.config.cni.conf,
         "restrictOomScoreAdj": daemon.config_restricts_oom(),
     });
-    let engine = json!({
-        "version": facts.version.version,
-        "apiVersion": daemon.engine.api().map(|api| api.to_string()),
-        "cgroupDriver": facts.info.cgroup_driver,
-        "cgroupVersion": facts.info.cgroup_version,
-        "storageDriver": facts.info.driver,
-    });
-    let index = json!({
-        "synced": health.synced,
-        "differencesFound": health.differences,
-        "lastFailure": health.failure,
-    });
-    let logs = json!({ "sinceStart": daemon.pumps.counts(), "lagBoundsMs": LAG_BOUNDS_MS });
-    [("config", config), ("engine", engine), ("index", index), ("logs", logs)]
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value.to_string()))
-        .collect()
+    let mut info = daemon.told().into_info();
+    info.insert("config".to_owned(), config.to_string());
+    info
 }
 
 impl Daemon {

@@ -33,26 +33,24 @@ impl Daemon {
     pub(super) async fn fetch_sandbox_image(&self) -> Result<Arc<ImageFacts>> {
         let Some(name) = self.config.sandbox_image.as_deref() else { return self.built_in_image().await };
         let (repository, tag) = parse(FLAG, name)?.pull_parts().ok_or_else(|| missing(name))?;
-        self.bring_in(name, self.pull(&repository, &tag, None)).await
+        self.bring_in(name, self.pull(name, (&repository, &tag), None)).await
     }
 
     /// The built-in image, loaded when the Engine hasn't got it.
     pub(in crate::service) async fn built_in_image(&self) -> Result<Arc<ImageFacts>> {
-        self.bring_in(pause::reference(), self.engine.load_image(pause::archive())).await
+        let name = pause::reference();
+        let load = self.engine.load_image(pause::archive());
+        self.bring_in(name, async { load.await.map_err(|error| failed(name, error)) }).await
     }
 
     /// Brings an image in, unless the Engine has it by now; once at a time.
-    async fn bring_in(
-        &self,
-        name: &str,
-        fetch: impl Future<Output = Result<(), engine::Error>>,
-    ) -> Result<Arc<ImageFacts>> {
+    async fn bring_in(&self, name: &str, fetch: impl Future<Output = Result<()>>) -> Result<Arc<ImageFacts>> {
         let _once = self.locks.hold("the sandbox image").await;
-        let failed = |error: engine::Error| error.while_doing(format!("sandbox image {name}"));
+        let failed = |error| failed(name, error);
         if let Some(image) = self.index.images().refresh(name).await.map_err(failed)? {
             return Ok(image);
         }
-        fetch.await.map_err(failed)?;
+        fetch.await?;
         tracing::info!(image = name, "image brought in");
         self.index.images().refresh(name).await.map_err(failed)?.ok_or_else(|| missing(name))
     }
@@ -61,6 +59,10 @@ impl Daemon {
         let name = self.sandbox_image_name();
         Ok(self.index.images().find(&parse(FLAG, name)?, name))
     }
+}
+
+fn failed(name: &str, error: engine::Error) -> Error {
+    error.while_doing(format!("sandbox image {name}"))
 }
 
 fn missing(name: &str) -> Error {

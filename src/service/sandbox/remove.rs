@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 
 use crate::cri;
 use crate::error::{Error, Result};
+use crate::handover::checkpoint;
 use crate::index::model::Sandbox;
 use crate::service::{Daemon, required};
 
@@ -25,6 +26,7 @@ pub async fn remove_pod_sandbox(
         Err(Error::NotFound { .. }) => {
             super::stop::tear_down(daemon, id).await?;
             daemon.remove_etc(id).await;
+            checkpoint::remove(&daemon.config.state_dir, id);
         }
         Err(ambiguous) => return Err(ambiguous),
     }
@@ -45,5 +47,6 @@ pub(super) async fn remove_with_containers(daemon: &Daemon, sandbox: &Sandbox) -
     daemon.remove_etc(sandbox.id.as_str()).await;
     daemon.index.remove(sandbox.id.as_str());
     daemon.forget_resources(sandbox.id.as_str());
+    checkpoint::remove(&daemon.config.state_dir, sandbox.id.as_str());
     Ok(())
 }

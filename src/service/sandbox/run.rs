@@ -13,7 +13,7 @@ use crate::engine::Error as EngineError;
 use crate::error::{Error, Result};
 use crate::index::model::Sandbox;
 use crate::service::steps::Steps;
-use crate::service::{Daemon, fingerprint, now_ns, read_seccomp};
+use crate::service::{Daemon, Known, fingerprint, is_about, now_ns, read_seccomp};
 use crate::translate::node::{Create, Network, Node};
 use crate::translate::sandbox::{SandboxRequest, pod_name};
 use crate::translate::security::seccomp_file;
@@ -29,7 +29,8 @@ pub async fn run_pod_sandbox(
     let config = config.ok_or_else(|| Error::invalid("config", "is missing"))?;
     let metadata = config.metadata.as_ref().ok_or_else(|| Error::invalid("config.metadata", "is missing"))?;
     let docker_name = name::sandbox_name(metadata)?;
-    tracing::Span::current().record("pod", pod_name(Some(metadata)));
+    is_about(Known::Pod, &pod_name(Some(metadata)));
+    let mut steps = Steps::begin();
     daemon.index.synced().await?;
     let _lock = daemon.locks.hold(&docker_name).await;
     if let Some(id) = find_holder(daemon, &docker_name, &fingerprint).await? {
@@ -38,12 +39,13 @@ pub async fn run_pod_sandbox(
     refuse_taken_ports(daemon, &config)?;
     let wanted = Wanted { config: &config, runtime_handler: &runtime_handler, fingerprint: &fingerprint };
     let _own = daemon.index.own_write(&docker_name);
-    let mut steps = Steps::begin();
+    steps.done("wait");
     let id = create(daemon, &wanted, &docker_name).await?;
     steps.done("create");
     match bring_up(daemon, &wanted, &id, &mut steps).await {
         Ok(sandbox) => {
             daemon.index.put_sandbox(sandbox);
+            steps.done("files");
             tracing::info!(sandbox = id, steps_ms = steps.told(), "pod started");
         }
         Err(error) => {

@@ -214,8 +214,8 @@ pub fn from_inspect(inspect: &ContainerInspect) -> Option<Sandbox> {
         id: SandboxId::new(inspect.id.as_str()),
         docker_name: docker_name.to_owned(),
         metadata: cri::PodSandboxMetadata { name, uid, namespace, attempt },
-        labels: told.labels,
-        annotations: told.annotations,
+        labels: told.labels.into(),
+        annotations: told.annotations.into(),
         created_at_ns: created_at_ns(inspect),
         ready: inspect.state.running,
         pid: inspect.state.pid,
@@ -266,8 +266,8 @@ pub fn to_item(sandbox: &Sandbox) -> cri::PodSandbox {
         metadata: Some(sandbox.metadata.clone()),
         state: state(sandbox).into(),
         created_at: sandbox.created_at_ns,
-        labels: sandbox.labels.clone(),
-        annotations: sandbox.annotations.clone(),
+        labels: sandbox.labels.to_map(),
+        annotations: sandbox.annotations.to_map(),
         runtime_handler: sandbox.runtime_handler.clone(),
     }
 }
@@ -286,8 +286,8 @@ pub fn to_status(sandbox: &Sandbox) -> cri::PodSandboxStatus {
         created_at: sandbox.created_at_ns,
         network,
         linux: Some(cri::LinuxPodSandboxStatus { namespaces: Some(namespaces) }),
-        labels: sandbox.labels.clone(),
-        annotations: sandbox.annotations.clone(),
+        labels: sandbox.labels.to_map(),
+        annotations: sandbox.annotations.to_map(),
         runtime_handler: sandbox.runtime_handler.clone(),
     }
 }

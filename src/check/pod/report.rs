@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::super::finding::Finding;
+
 /// A step's result and what is worth showing of it, or why it failed.
 pub(super) type Outcome<T> = Result<(T, String), String>;
 
@@ -24,6 +26,8 @@ pub(super) struct Report<'a> {
     out: &'a mut dyn Write,
     since: Instant,
     passed: usize,
+    /// Of the step that failed.
+    failure: Option<Finding>,
     interrupted: Arc<AtomicBool>,
 }
 
@@ -37,7 +41,7 @@ impl<'a> Report<'a> {
                 pressed.store(true, Ordering::Relaxed);
             }
         });
-        Report { out, since: Instant::now(), passed: 0, interrupted }
+        Report { out, since: Instant::now(), passed: 0, failure: None, interrupted }
     }
 
     /// Does a step and tells it; `next` is what to do when it fails.
@@ -62,6 +66,7 @@ impl<'a> Report<'a> {
             }
             Err(cause) => {
                 writeln!(self.out, "✗ {name:<17}{ms:>6} ms   {cause}\n  next: {next}").map_err(Stop::Output)?;
+                self.failure = Some(Finding::failed(format!("{name}: {cause}"), next));
                 Err(Stop::Failed)
             }
         }
@@ -77,20 +82,22 @@ impl<'a> Report<'a> {
     }
 
     /// Ends a report in which all steps passed.
-    pub(super) fn passed(self) -> io::Result<bool> {
-        writeln!(self.out, "{} steps passed in {}", self.passed, ms(self.since.elapsed()))?;
-        Ok(true)
+    pub(super) fn passed(self) -> io::Result<Finding> {
+        let sum = format!("{} steps passed in {}", self.passed, ms(self.since.elapsed()));
+        writeln!(self.out, "{sum}")?;
+        Ok(Finding::ok(sum))
     }
 
     /// Ends a report early.
-    pub(super) fn end(self, stop: Stop) -> io::Result<bool> {
+    pub(super) fn end(self, stop: Stop) -> io::Result<Finding> {
         let why = match stop {
             Stop::Failed => "failed",
             Stop::Interrupted => "interrupted",
             Stop::Output(error) => return Err(error),
         };
-        writeln!(self.out, "{why} after {} steps and {}", self.passed, ms(self.since.elapsed()))?;
-        Ok(false)
+        let sum = format!("{why} after {} steps and {}", self.passed, ms(self.since.elapsed()));
+        writeln!(self.out, "{sum}")?;
+        Ok(self.failure.unwrap_or_else(|| Finding::failed(sum, "dockershim check --run-pod")))
     }
 }
 
@@ -100,6 +107,7 @@ fn ms(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::finding::Verdict;
     use super::*;
 
     /// The report's text with its times made equal.
@@ -119,7 +127,7 @@ mod tests {
         let mut report = Report::new(&mut out);
         let value = report.step("Version", "-", async { Ok((7, "docker".to_owned())) }).await.unwrap();
         report.step("StopContainer", "-", async { Ok(((), String::new())) }).await.unwrap();
-        assert!(report.passed().unwrap());
+        assert_eq!(report.passed().unwrap().verdict, Verdict::Ok);
         assert_eq!(value, 7);
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
@@ -134,7 +142,9 @@ mod tests {
         let mut report = Report::new(&mut out);
         let stop = report.step("Status", "look there", async { Err::<((), String), _>("not ready".to_owned()) }).await;
         report.cleaned(Ok(1)).unwrap();
-        assert!(!report.end(stop.unwrap_err()).unwrap());
+        let finding = report.end(stop.unwrap_err()).unwrap();
+        assert_eq!((finding.verdict, finding.cause.as_str()), (Verdict::Failed, "Status: not ready"));
+        assert_eq!(finding.next.as_deref(), Some("look there"));
         let expected = "✗ Status N ms not ready\nnext: look there\n\
                         the pod is removed again; nothing is left behind\nfailed after N steps and N ms";
         assert_eq!(text(out), expected);
@@ -150,7 +160,7 @@ mod tests {
             Ok(()) => panic!("passed"),
             Err(stop) => stop,
         };
-        assert!(!report.end(stop).unwrap());
+        assert_eq!(report.end(stop).unwrap().verdict, Verdict::Failed);
         assert!(text(out).starts_with("interrupted after"));
     }
 }
