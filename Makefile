@@ -41,4 +41,4 @@ docker:   ## Docker, installed and started where there is none (Debian or Ubuntu
 	scripts/docker.sh
 demo:     ## a first pod, on this machine's Docker: docs/quick-start.md
 	scripts/demo.sh
-ci:       test fuzz-check test-deb demo ## what CI runs: the tests, the fuzz targets as far as they compile, the package, and a first pod
+ci:       test fuzz-check test-deb test-docs ## what CI runs: the tests, the fuzz targets as far as they compile, the package, and the quick start
