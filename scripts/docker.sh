@@ -20,7 +20,7 @@ elif [ -d /run/systemd/system ]; then
 else
     "${as_root[@]}" sh -c "exec setsid dockerd --host $engine >$by_hand 2>&1 </dev/null" &
     for _ in $(seq 150); do
-        if answers || ! kill -0 $!; then break; fi
+        if answers || ! "${as_root[@]}" kill -0 $!; then break; fi
         sleep 0.2
     done 2>/dev/null
     answers || { "${as_root[@]}" tail -n 20 "$by_hand"; exit 1; }

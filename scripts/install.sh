@@ -18,6 +18,8 @@ want() {
 # The command `docker` is a package of its own in newer releases.
 want_docker() {
     want dockerd docker.io
+    # whether there is one is only known from the lists of packages
+    if ! command -v docker >/dev/null && command -v apt-get >/dev/null; then "${as_root[@]}" apt-get update -q; fi
     command -v docker >/dev/null || ! apt-cache show docker-cli >/dev/null 2>&1 || missing+=(docker-cli)
 }
 

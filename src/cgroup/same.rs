@@ -14,6 +14,7 @@ pub(super) fn is_same(name: &str, held: &str, written: &str) -> bool {
         _ if held == written => true,
         // a quota alone leaves the period as it is
         "cpu.max" => held.split_whitespace().next() == Some(written.trim()),
+        "cpu.uclamp.min" | "cpu.uclamp.max" => held.parse::<f64>().is_ok_and(|held| written.parse() == Ok(held)),
         "cpuset.cpus" | "cpuset.mems" => numbers(held).is_some_and(|held| Some(held) == numbers(written)),
         "io.weight" | "io.bfq.weight" if !written.contains(char::is_whitespace) => {
             has_line(held, &format!("default {written}"))
@@ -39,8 +40,9 @@ fn page(name: &str) -> Option<u64> {
         let page = units.iter().find_map(|(unit, shift)| Some(size.strip_suffix(unit)?.parse::<u64>().ok()? << shift));
         return page.filter(|page| *page > 0);
     }
-    let counts_memory =
-        matches!(name, "memory.min" | "memory.low" | "memory.high" | "memory.max") || name.starts_with("memory.swap.");
+    let counts_memory = matches!(name, "memory.min" | "memory.low" | "memory.high" | "memory.max")
+        || name == "memory.zswap.max"
+        || name.starts_with("memory.swap.");
     counts_memory.then_some(PAGE_BYTES)
 }
 
@@ -52,10 +54,12 @@ fn has_line(held: &str, written: &str) -> bool {
         Some((held_key, values)) if held_key == key => Some(values),
         _ => None,
     });
-    of_key.is_some_and(|held| {
-        let held: BTreeSet<_> = held.split_whitespace().collect();
-        !values.is_empty() && values.split_whitespace().all(|value| held.contains(value))
-    })
+    let Some(held) = of_key else {
+        // a device without limits has no line
+        return !values.is_empty() && values.split_whitespace().all(|value| value.ends_with("=max"));
+    };
+    let held: BTreeSet<_> = held.split_whitespace().collect();
+    !values.is_empty() && values.split_whitespace().all(|value| held.contains(value))
 }
 
 /// A list as `0-2,4`; None when it is none, or longer than any machine's.
@@ -97,6 +101,9 @@ mod tests {
                 "8:0 rbps=1048576 wbps=max riops=max wiops=120\n8:16 rbps=1 wbps=max riops=max wiops=max",
                 "8:0 wiops=120 rbps=1048576",
             ),
+            ("io.max", "", "8:0 rbps=max wbps=max"),
+            ("memory.zswap.max", "4096", "5000"),
+            ("cpu.uclamp.min", "50.00", "50"),
             ("rdma.max", "mlx4_0 hca_handle=2 hca_object=2000", "mlx4_0 hca_handle=2"),
         ] {
             assert!(is_same(name, held, written), "{name}: {held:?} {written:?}");

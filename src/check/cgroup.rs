@@ -27,7 +27,7 @@ fn driver(facts: &Facts) -> Judged {
     let next = format!("cgroupDriver: {engines}\nin {path}, then: systemctl restart kubelet");
     match &kubelet.cgroup_driver {
         Some(told) if told.value == engines => Ok(Finding::ok(format!("both use {engines}"))),
-        Some(told) => Ok(Finding::failed(
+        Some(told) => Ok(Finding::warning(
             format!(
                 "the Engine uses {engines}, and the kubelet is told {} ({}): before Kubernetes 1.31, which asks for it, pods don't start",
                 told.value, told.place

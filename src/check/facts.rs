@@ -105,6 +105,11 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// Whether a process of that name runs, this one not counted.
+    pub(super) fn runs(&self, name: &str) -> bool {
+        self.processes.iter().any(|process| process.name == name && process.pid != std::process::id())
+    }
+
     /// A process by its name, which the kernel cuts to 15 bytes.
     pub(super) fn process(&self, name: &str) -> Option<&Process> {
         let cut = name.get(..15).unwrap_or(name);

@@ -138,7 +138,7 @@ fn is_ours(facts: &Facts, endpoint: &str) -> bool {
     let path = canonical(endpoint);
     let serves = |socket: &Socket| match socket.answer {
         Answer::Runtime { ours, .. } => ours,
-        Answer::NotAsked => facts.node.process("cri-dockerd").is_none(),
+        Answer::NotAsked => facts.pre || facts.node.process("cri-dockerd").is_none(),
         Answer::Nobody(_) => false,
     };
     let ours = &facts.sockets.ours;

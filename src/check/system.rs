@@ -1,7 +1,7 @@
 //! The system under it all: kernel, clock, limits, swap. Pure.
 
 use super::facts::Facts;
-use super::finding::{Check, Finding, Group, Judged};
+use super::finding::{Check, Finding, Group, Judged, Skip};
 
 pub(super) const GROUP: Group = Group {
     name: "system",
@@ -96,6 +96,9 @@ fn swap(facts: &Facts) -> Judged {
     let seen = format!("swap is on ({})", swap.join(", "));
     if facts.kubelet.fail_swap_on.as_ref().is_some_and(|told| told.value == "false") {
         return Ok(Finding::ok(format!("{seen}, and the kubelet is told to take it")));
+    }
+    if let (None, Some(unread)) = (&facts.kubelet.fail_swap_on, &facts.kubelet.unread) {
+        return Err(Skip::because(unread.clone()));
     }
     let cause = format!("{seen}: a kubelet doesn't start there unless it is told to");
     let path = facts.kubelet.path.display();

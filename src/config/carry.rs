@@ -62,6 +62,11 @@ fn fate(setting: &Setting, texts: &[String]) -> Fate {
         "container-runtime-endpoint" if texts.iter().all(|text| is_served(text)) => {
             Fate::Needless("dockershim.socket listens at cri-dockerd's place too")
         }
+        "container-runtime-endpoint" => Fate::Meaningless(format!(
+            "dockershim.socket says where we listen: point the kubelet to unix:///run/dockershim.sock, or have systemctl edit dockershim.socket \
+             add ListenStream={only}",
+            only = only.trim_start_matches("unix://")
+        )),
         "root-directory" if only == CRI_DOCKERD => {
             Fate::Needless("cri-dockerd's default; we find its checkpoints there")
         }
@@ -101,10 +106,6 @@ mod tests {
             (&["--cni-bin-dir", "/usr/lib/cni"], "cni-bin-dir = [\"/usr/lib/cni\"]"),
             (&["--pod-infra-container-image", "r/pause:3.9"], "pod-infra-container-image = \"r/pause:3.9\""),
             (&["--cri-dockerd-root-directory=/data/cri"], "root-directory = \"/data/cri\""),
-            (
-                &["--container-runtime-endpoint=unix:///run/x.sock"],
-                "container-runtime-endpoint = [\"unix:///run/x.sock\"]",
-            ),
             (&["--streaming-bind-addr=127.0.0.1:10010"], "streaming-bind-addr = \"127.0.0.1:10010\""),
             (&["--pod-cidr=10.1.0.0/16"], "pod-cidr = \"10.1.0.0/16\""),
             (&["--log-level=info", "--log-level=debug"], "log-level = \"debug\""),

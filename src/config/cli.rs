@@ -198,7 +198,7 @@ pub struct Flags {
         help_heading = SOCKETS
     )]
     pub root_directory: PathBuf,
-    /// Where Prometheus reads our own figures: 127.0.0.1:PORT, [::1]:PORT or unix:// and a path; empty for nowhere
+    /// Where Prometheus reads our own figures: an address of the loopback interface with a port, or unix:// and a path; empty for nowhere
     #[arg(long = "metrics-address", value_name = "ADDRESS", default_value = "", help_heading = SOCKETS)]
     pub metrics_address: String,
     /// Start although another CRI adapter for Docker answers on /run/cri-dockerd.sock: it serves a different engine

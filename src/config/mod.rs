@@ -350,9 +350,12 @@ fn metrics(text: &str, endpoints: &[Endpoint], docker_socket: &Path) -> Result<O
     }
     let address: SocketAddr = text.parse().map_err(|_| {
         let reason =
-            format!("{text:?} is neither an address with a port, such as 127.0.0.1:9323, nor unix:// and a path");
+            format!("{text:?} is neither an address with a port, such as 127.0.0.1:9470, nor unix:// and a path");
         Error::value(flag, reason)
     })?;
+    if address.port() == 0 {
+        return Err(Error::value(flag, format!("{address}: nobody would know which port to read")));
+    }
     if !address.ip().is_loopback() {
         let reason = format!(
             "{address} can be reached from elsewhere, and there is neither a password nor TLS; take 127.0.0.1:{port} or a unix:// \
@@ -450,15 +453,17 @@ mod tests {
         let metrics = |text: &str| config(&[&format!("--metrics-address={text}")]).map(|config| config.metrics);
         assert_eq!(metrics("").unwrap(), None);
         let loopback = |text: &str| Some(MetricsAddress::Loopback(text.parse().unwrap()));
-        for address in ["127.0.0.1:9323", "127.8.8.8:1", "[::1]:9323"] {
+        for address in ["127.0.0.1:9470", "127.8.8.8:1", "[::1]:9470"] {
             assert_eq!(metrics(address).unwrap(), loopback(address));
         }
         assert_eq!(metrics("unix:///run/m.sock").unwrap(), Some(MetricsAddress::Socket(PathBuf::from("/run/m.sock"))));
-        for elsewhere in ["0.0.0.0:9323", "10.0.0.1:9323", "[::]:9323"] {
+        for elsewhere in ["0.0.0.0:9470", "10.0.0.1:9470", "[::]:9470"] {
             let error = metrics(elsewhere).unwrap_err().to_string();
-            assert!(error.contains("can be reached from elsewhere") && error.contains("127.0.0.1:9323"), "{error}");
+            assert!(error.contains("can be reached from elsewhere") && error.contains("127.0.0.1:9470"), "{error}");
         }
-        for wrong in ["9323", "localhost:9323", "127.0.0.1", "unix://m.sock", "127.0.0.1:x", "tcp://127.0.0.1:1"] {
+        for wrong in
+            ["9470", "127.0.0.1:0", "localhost:9470", "127.0.0.1", "unix://m.sock", "127.0.0.1:x", "tcp://127.0.0.1:1"]
+        {
             assert!(metrics(wrong).is_err(), "{wrong}");
         }
         for taken in ["/run/dockershim.sock", "unix:///var/run/docker.sock"] {

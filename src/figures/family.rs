@@ -48,7 +48,7 @@ families! {
     ENGINE_CALL_SECONDS "dockershim_engine_call_seconds" Histogram ["call"]
         "How long the engine took until its answer began, in seconds.";
     ENGINE_FAILURES "dockershim_engine_failures" Counter ["call", "cause"]
-        "Calls that the engine refused (4xx, 5xx), that it could not be reached for, or that were given up at their limit.";
+        "Calls that the engine refused (4xx, 5xx), that it could not be reached for, or that were given up.";
     ENGINE_LISTING_AGE_SECONDS "dockershim_engine_listing_age_seconds" Gauge []
         "Since the engine last completed a listing, in seconds; after 10 the runtime is not ready.";
     EVENT_LAG_SECONDS "dockershim_event_lag_seconds" Histogram []

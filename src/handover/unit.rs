@@ -56,7 +56,8 @@ fn read_in(unit: &str, dirs: &[PathBuf]) -> Result<Command, Error> {
 
 fn find(unit: &str, dirs: &[PathBuf]) -> Result<PathBuf, Error> {
     if unit.contains('/') {
-        return Ok(PathBuf::from(unit));
+        // by another name it is the same unit, with the same drop-ins
+        return Ok(fs::canonicalize(unit).unwrap_or_else(|_| PathBuf::from(unit)));
     }
     let found = dirs.iter().map(|dir| dir.join(unit)).find(|path| path.is_file());
     found.ok_or_else(|| Error::NoUnit { unit: unit.to_owned() })

@@ -8,6 +8,9 @@ use std::sync::Arc;
 /// As many words are kept before it is looked which of them nobody uses any more.
 const LEAST: usize = 1024;
 
+/// In bytes. Longer words are seldom the same, and would stay for a while after their containers.
+const LONGEST: usize = 256;
+
 /// Keys with their values.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Texts {
@@ -58,6 +61,9 @@ pub(super) struct Words {
 
 impl Words {
     fn share(&mut self, word: &mut Arc<str>) {
+        if word.len() > LONGEST {
+            return;
+        }
         if let Some(known) = self.known.get(&**word) {
             *word = known.clone();
             return;

@@ -84,7 +84,7 @@ pub(super) async fn run(start: Start, opened: Asker, mut commands: mpsc::Receive
     let mut pump = Pump { id, directory, transfer, watcher, lanes, wake, watch: None, draining, failing: false };
     pump.follow(&mut commands).await;
     if let (Some(watcher), Some(watch)) = (&pump.watcher, pump.watch) {
-        watcher.disarm(watch);
+        watcher.disarm(watch, &pump.wake);
     }
 }
 

@@ -61,9 +61,13 @@ impl Watcher {
         Ok(watch)
     }
 
-    /// Ends a watch that may not have told yet.
-    pub(super) fn disarm(&self, watch: i32) {
-        self.shared.waiting().remove(&watch);
+    /// Ends a watch that may not have told yet; not one that somebody else has set on the same directory since.
+    pub(super) fn disarm(&self, watch: i32, wake: &Arc<Notify>) {
+        let mut waiting = self.shared.waiting();
+        if waiting.get(&watch).is_none_or(|set| !Arc::ptr_eq(set, wake)) {
+            return;
+        }
+        waiting.remove(&watch);
         // one that has told is gone already
         let _ = inotify::remove_watch(&self.shared.inotify, watch);
     }
@@ -159,8 +163,9 @@ mod tests {
         let temp = Temp::new();
         let (watcher, wake) = (Watcher::start().unwrap(), Arc::new(Notify::new()));
         let watch = watcher.arm(temp.path(), &wake).unwrap();
-        watcher.disarm(watch);
-        watcher.disarm(watch);
+        watcher.disarm(watch, &Arc::default());
+        watcher.disarm(watch, &wake);
+        watcher.disarm(watch, &wake);
         fs::write(temp.path().join("X"), "line").unwrap();
         assert!(!is_woken(&wake, 20).await);
         assert!(watcher.arm(&temp.path().join("missing"), &wake).is_err());

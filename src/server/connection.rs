@@ -33,7 +33,9 @@ pub(super) async fn serve(stream: UnixStream, routes: Routes, mut stopping: watc
         routes.clone().call(request)
     });
     let mut http = http2::Builder::new(TokioExecutor::new());
-    let mut connection = std::pin::pin!(http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), call));
+    // a kubelet has one connection, and its Status must not wait for two hundred slow stops
+    http.timer(TokioTimer::new()).max_concurrent_streams(None);
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), call));
     let shutdown = async {
         // an error is a dropped sender, which means the same
         let _ = stopping.changed().await;

@@ -286,6 +286,8 @@ pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<O
     keeper.abort();
     if let Some(scraped) = scraped {
         scraped.abort();
+        // its socket's file goes with it
+        let _ = scraped.await;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::{Error, socket};
 use crate::config::MetricsAddress;
@@ -90,9 +91,12 @@ async fn serve(daemon: Arc<Daemon>, connection: Box<dyn Connection>) {
         async { Ok::<_, Infallible>(answered) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(REQUEST);
-    if let Err(error) = http.serve_connection(TokioIo::new(connection), service).await {
-        tracing::debug!(%error, "a connection for metrics broke");
+    // one reply each: who doesn't read it is not waited for
+    http.timer(TokioTimer::new()).keep_alive(false);
+    match timeout(REQUEST, http.serve_connection(TokioIo::new(connection), service)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection for metrics broke"),
+        Err(_) => tracing::debug!("a connection for metrics took too long"),
     }
 }
 

@@ -289,6 +289,8 @@ impl Inlets {
             match timeout(PROBE, inlet.reserve()).await {
                 Ok(Ok(room)) => {
                     room.send(bytes);
+                    // however long it had to wait: now it has moved
+                    self.out.touch();
                     return Ok(());
                 }
                 // whoever read it does so no more

@@ -171,19 +171,19 @@ const FAULTS: &[Fault] = &[
         node.dead_socket("dead.sock");
         node.flag("--docker-endpoint=/dead.sock");
     }),
-    failure("other-driver", "CG-01", "told systemd (cgroupDriver in /var/lib/kubelet/config.yaml)", |node| {
+    warning("other-driver", "CG-01", "told systemd (cgroupDriver in /var/lib/kubelet/config.yaml)", |node| {
         node.plant(CONFIG, &KUBELET.replace("cgroupfs", "systemd"));
     }),
-    failure("other-driver-by-drop-in", "CG-01", "told systemd (cgroupDriver in /etc/kubelet.d/20.conf)", |node| {
+    warning("other-driver-by-drop-in", "CG-01", "told systemd (cgroupDriver in /etc/kubelet.d/20.conf)", |node| {
         node.process(80, "kubelet", &format!("kubelet --config=/{CONFIG} --config-dir /etc/kubelet.d"));
         node.plant("etc/kubelet.d/10.conf", "cgroupDriver: cgroupfs\n");
         node.plant("etc/kubelet.d/20.conf", "cgroupDriver: systemd\n");
         node.plant("etc/kubelet.d/30.yaml", "cgroupDriver: cgroupfs\n");
     }),
-    failure("other-driver-by-flag", "CG-01", "the kubelet's flag --cgroup-driver", |node| {
+    warning("other-driver-by-flag", "CG-01", "the kubelet's flag --cgroup-driver", |node| {
         node.process(80, "kubelet", &format!("kubelet --config /{CONFIG} --cgroup-driver systemd"));
     }),
-    failure("other-driver-elsewhere", "CG-01", "told systemd (cgroupDriver in /opt/kubelet.json)", |node| {
+    warning("other-driver-elsewhere", "CG-01", "told systemd (cgroupDriver in /opt/kubelet.json)", |node| {
         node.kubelet_config = Some(PathBuf::from("/opt/kubelet.json"));
         node.plant("opt/kubelet.json", r#"{"cgroupDriver": "systemd", "containerRuntimeEndpoint": "/cri.sock"}"#);
     }),
@@ -408,7 +408,7 @@ async fn each_fault_of_the_engine_is_seen_by_its_own_check_alone() {
         ("DKR-07", "failed", json!({ "SecurityOptions": ["name=seccomp", "name=userns"] }), "userns-remap is on"),
         ("DKR-09", "warning", json!({ "Plugins": { "Authorization": ["opa"] } }), "opa may refuse"),
         ("CG-01", "failed", json!({ "CgroupDriver": "none" }), "its driver is \"none\""),
-        ("CG-01", "failed", json!({ "CgroupDriver": "systemd" }), "the Engine uses systemd"),
+        ("CG-01", "warning", json!({ "CgroupDriver": "systemd" }), "the Engine uses systemd"),
         ("SYS-01", "warning", json!({ "SecurityOptions": null }), "has no seccomp"),
     ];
     let node = Node::new(&stage, "engine");

@@ -5,8 +5,9 @@
 //!               └── fails: the Engine counts down to its next try, which moves nothing ──┘
 //! ```
 //!
-//! Moving is a layer in another state than before, or a number that has changed; a message alone is not. While every layer is
-//! downloaded nothing can stand still but the Engine's own disk, and the Engine is silent at times then: that is not judged.
+//! Moving is a layer in another state than before, or a number that has changed; a message alone is not. Once nothing is left to be
+//! downloaded the Engine is silent at times, while it unpacks: it has several times as long then. The Engine downloads few layers at a
+//! time, of all pulls together: one that waits for its turn is not judged while another moves.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -14,6 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::{PullDetail, PullProgress};
+
+/// How many times as long nothing may move when no layer is left to be downloaded.
+const UNPACKING: u32 = 10;
 
 /// Pulls under way. Cheap to clone.
 #[derive(Clone, Default)]
@@ -57,6 +61,18 @@ pub(super) struct UnderWay {
     pulls: Pulls,
     number: u64,
     pub(super) pull: Arc<Pull>,
+}
+
+impl UnderWay {
+    /// Whether nothing has moved for so long, and not because others move.
+    pub(super) fn stands_still(&self, limit: Duration) -> bool {
+        self.pull.stands_still(limit) && !(self.pull.waits() && self.others_move(limit))
+    }
+
+    fn others_move(&self, limit: Duration) -> bool {
+        let inner = self.pulls.inner();
+        inner.under_way.iter().any(|(number, pull)| *number != self.number && pull.state().moved.elapsed() < limit)
+    }
 }
 
 impl Drop for UnderWay {
@@ -159,11 +175,19 @@ impl Pull {
         }
     }
 
-    /// Whether nothing has moved for so long, though something is left to be downloaded.
-    pub(super) fn stands_still(&self, limit: Duration) -> bool {
+    fn stands_still(&self, limit: Duration) -> bool {
         let state = self.state();
         let is_left = |layer: &Layer| layer.phase < Phase::Downloaded;
-        state.moved.elapsed() >= limit && (state.layers.is_empty() || state.layers.values().any(is_left))
+        let downloads = state.layers.is_empty() || state.layers.values().any(is_left);
+        state.moved.elapsed() >= if downloads { limit } else { limit * UNPACKING }
+    }
+
+    /// Whether layers are known, and none of them has begun.
+    fn waits(&self) -> bool {
+        let state = self.state();
+        let has_begun =
+            |layer: &Layer| matches!(layer.phase, Phase::Downloading | Phase::Downloaded | Phase::Extracting);
+        !state.layers.is_empty() && !state.layers.values().any(has_begun)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -254,15 +278,39 @@ mod tests {
     }
 
     #[test]
-    fn only_a_download_can_stand_still() {
-        let now = Duration::ZERO;
-        assert!(pull(&[]).pull.stands_still(now), "not even a layer is known");
-        assert!(!pull(&[]).pull.stands_still(Duration::from_secs(60)));
+    fn a_download_may_stand_still_for_less_long_than_what_comes_after() {
+        let seconds = Duration::from_secs;
+        // nothing has moved for 100 s
+        let stands_still = |messages: &[(&str, &str, i64, i64)], limit| {
+            let under_way = pull(messages);
+            under_way.pull.state().moved = Instant::now().checked_sub(seconds(100)).unwrap();
+            under_way.stands_still(limit)
+        };
+        assert!(stands_still(&[], seconds(60)), "not even a layer is known");
+        assert!(!stands_still(&[], seconds(110)));
         let extracting = [("l1", "Download complete", 0, 0), ("l2", "Extracting", 1, 2), ("l3", "Pull complete", 0, 0)];
-        assert!(!pull(&extracting).pull.stands_still(now));
+        assert!(!stands_still(&extracting, seconds(60)));
+        assert!(stands_still(&extracting, seconds(9)));
+        assert!(stands_still(&[("l1", "Already exists", 0, 0)], seconds(9)), "something else doesn't come");
         let mut another = extracting.to_vec();
         another.push(("l4", "Downloading", 1, 2));
-        assert!(pull(&another).pull.stands_still(now));
+        assert!(stands_still(&another, seconds(60)));
+    }
+
+    #[test]
+    fn one_that_waits_for_its_turn_is_not_judged_while_another_moves() {
+        let pulls = Pulls::default();
+        let (first, second) = (pulls.begin("first"), pulls.begin("second"));
+        second.pull.note(&message("l1", "Waiting", 0, 0));
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
+        second.pull.state().moved = long_ago;
+        assert!(!second.stands_still(Duration::from_secs(60)));
+        first.pull.state().moved = long_ago;
+        assert!(second.stands_still(Duration::from_secs(60)));
+        first.pull.note(&message("l0", "Downloading", 1, 2));
+        second.pull.note(&message("l1", "Downloading", 1, 2));
+        second.pull.state().moved = long_ago;
+        assert!(second.stands_still(Duration::from_secs(60)), "its turn has come");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval_at};
 
-use super::progress::Pull;
+use super::progress::UnderWay;
 use crate::cri;
 use crate::engine::{Credentials, Error as EngineError};
 use crate::error::{Error, Result};
@@ -69,19 +69,20 @@ impl Daemon {
         let pulling = self.engine.pull(repository, tag, credentials, |message| pull.note(message));
         tokio::select! {
             pulled = pulling => pulled.map_err(|error| while_pulling(name, error)),
-            standstill = watch(pull, name, self.config.pull_progress_deadline) => Err(standstill),
+            standstill = watch(&under_way, name, self.config.pull_progress_deadline) => Err(standstill),
         }
     }
 }
 
 /// Tells the log how a pull goes; comes back when it stands still, which it may do for `limit`.
-async fn watch(pull: &Pull, name: &str, limit: Option<Duration>) -> Error {
+async fn watch(under_way: &UnderWay, name: &str, limit: Option<Duration>) -> Error {
+    let pull = &under_way.pull;
     let begun = Instant::now();
     let mut looks = interval_at(begun, limit.map_or(LOOK, |limit| LOOK.min(limit)));
     let mut told = begun;
     loop {
         looks.tick().await;
-        if let Some(after) = limit.filter(|limit| pull.stands_still(*limit)) {
+        if let Some(after) = limit.filter(|limit| under_way.stands_still(*limit)) {
             let progress = pull.progress();
             let what = format!("pull image {name}: standstill at {progress} ({:?})", progress.last);
             return Error::DeadlineExceeded { what, after };
