@@ -257,8 +257,9 @@ fn row(request: &str, path: &str) -> (String, String) {
     let with = match with {
         Ok(with) => with,
         Err(error) => {
-            let field = path.rsplit('.').next().unwrap_or_default();
-            assert!(error.to_string().contains(field), "{path} is refused without its name: {error}");
+            // or by that of what it is a part of
+            let is_named = path.rsplit('.').take(3).any(|field| error.to_string().contains(field));
+            assert!(is_named, "{path} is refused without its name: {error}");
             return ("refused".to_owned(), String::new());
         }
     };
