@@ -151,8 +151,11 @@ impl Mounts {
         let Some(Source::Image(facts)) = source else {
             return Err(Error::invalid(format!("{at}.image"), "was not looked for"));
         };
-        let volume =
-            Volume { image: image.image.clone(), reference: facts.reference(), sub_path: mount.image_sub_path.clone() };
+        let volume = Volume {
+            image: image.image.clone(),
+            reference: facts.id.to_string(),
+            sub_path: mount.image_sub_path.clone(),
+        };
         self.volumes.insert(mount.container_path.clone(), volume);
         self.mounts.push(Mount {
             target: Some(mount.container_path.clone()),
@@ -380,7 +383,7 @@ mod tests {
             ..Default::default()
         };
         let told = told(&[point], &[], &volumes, "5a4d").remove(0);
-        assert_eq!((told.image.unwrap().image_ref.as_str(), told.image_sub_path.as_str()), ("app@sha256:2", "a/b"));
+        assert_eq!((told.image.unwrap().image_ref.as_str(), told.image_sub_path.as_str()), ("sha256:1", "a/b"));
         assert_eq!((told.host_path.as_str(), told.readonly), ("", true));
     }
 
