@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dockershim::cri;
 use libtest_mimic::Trial;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tonic::Code;
 
@@ -236,8 +236,8 @@ async fn a_pod_with_a_cgroup_is_told_by_it(case: Case) {
     let body = json!({ "Image": BUSYBOX, "Cmd": ["sh", "-c", BURN], "HostConfig": host });
     let beside = docker.json("POST", &format!("/containers/create?name=beside-{}", case.uid), &body);
     let beside = beside["Id"].as_str().unwrap();
-    docker.json("POST", &format!("/containers/{beside}/start"), &json!({}));
-    docker.json("POST", &format!("/containers/{beside}/wait"), &json!({}));
+    docker.json("POST", &format!("/containers/{beside}/start"), &Value::Null);
+    docker.json("POST", &format!("/containers/{beside}/wait"), &Value::Null);
     let told = pod_stats(&case, &pod.id).await;
     let of = |cpu: Option<cri::CpuUsage>| Duration::from_nanos(value(cpu.unwrap().usage_core_nano_seconds));
     let of_container = of(told.containers[0].cpu);
