@@ -161,7 +161,7 @@ const NOTES: &[(&str, &str)] = &[
     ("add_ambient_capabilities", "refused: Docker can't set them"),
     ("selinux_relabel", "by `HostConfig.Binds` (`Z`) where the engine has SELinux"),
     ("mounts.host_path", "links are resolved; what is missing is refused"),
-    ("mounts.image.image", "must be on the node; its digest is told back"),
+    ("mounts.image.image", "must be on the node; told back as it was asked for, and its id beside it"),
     ("mounts.image_sub_path", "looked for in the image when the container is created"),
     ("image.annotations", "choose nothing on Docker"),
     ("image.runtime_handler", "must be one of the engine's; one image store serves all"),
@@ -258,7 +258,8 @@ fn row(request: &str, path: &str) -> (String, String) {
         Ok(with) => with,
         Err(error) => {
             // or by that of what it is a part of
-            let is_named = path.rsplit('.').take(3).any(|field| error.to_string().contains(field));
+            let mut parts = path.rsplit('.').take(3).filter(|part| !["config", "mounts"].contains(part));
+            let is_named = parts.any(|field| error.to_string().contains(field));
             assert!(is_named, "{path} is refused without its name: {error}");
             return ("refused".to_owned(), String::new());
         }

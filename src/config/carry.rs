@@ -9,7 +9,7 @@ use super::Error;
 use super::cli::Cli;
 use super::reference::value;
 use super::resolve::{Setting, Typed, first_line, told};
-use crate::handover::checkpoint::CRI_DOCKERD;
+use crate::handover::checkpoint::CRI_DOCKERD_ROOT;
 
 /// A flag that was given, and what becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ fn fate(setting: &Setting, texts: &[String]) -> Fate {
              add ListenStream={only}",
             only = only.trim_start_matches("unix://")
         )),
-        "root-directory" if only == CRI_DOCKERD => {
+        "root-directory" if only == CRI_DOCKERD_ROOT => {
             Fate::Needless("cri-dockerd's default; we find its checkpoints there")
         }
         // every address to cri-dockerd
@@ -134,6 +134,8 @@ mod tests {
         {
             assert!(matches!(&fates(&[flag]).unwrap()[..], [Fate::Meaningless(why)] if !why.is_empty()), "{flag}");
         }
+        let elsewhere = fates(&["--container-runtime-endpoint=unix:///run/other.sock"]).unwrap();
+        assert!(matches!(&elsewhere[..], [Fate::Meaningless(why)] if why.contains("ListenStream=/run/other.sock")));
         assert_eq!(fates(&[]), Ok(Vec::new()));
     }
 

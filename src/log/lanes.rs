@@ -135,6 +135,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_done_is_told_though_its_thread_is_held_up_by_the_next() {
+        let lanes = Arc::<Lanes>::default();
+        let gates: Vec<_> = (0..2 * LANES).map(|_| mpsc::channel::<()>()).collect();
+        let (gates, waits): (Vec<_>, Vec<_>) = gates.into_iter().unzip();
+        let mut tasks: Vec<_> = waits
+            .into_iter()
+            .map(|wait| {
+                let lanes = lanes.clone();
+                tokio::spawn(async move { lanes.run(move |_| wait.recv().is_ok()).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        // the first ones are done, and their threads take those that are stuck
+        gates[..LANES].iter().for_each(|gate| gate.send(()).unwrap());
+        for task in tasks.drain(..LANES) {
+            assert_eq!(tokio::time::timeout(Duration::from_secs(5), task).await.unwrap().unwrap(), Some(true));
+        }
+        gates[LANES..].iter().for_each(|gate| gate.send(()).unwrap());
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), Some(true));
+        }
+    }
+
+    #[tokio::test]
     async fn work_that_dies_is_told_and_the_next_is_done() {
         let lanes = Arc::<Lanes>::default();
         assert_eq!(lanes.run(|_| assert!(std::env::args().count() == 0, "dies")).await, None);

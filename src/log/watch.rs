@@ -133,6 +133,9 @@ mod tests {
     use super::*;
     use crate::log::tests::Temp;
 
+    /// Longer than changes ever gather.
+    const LONG_MS: u64 = 300;
+
     async fn is_woken(wake: &Notify, within_ms: u64) -> bool {
         tokio::time::timeout(Duration::from_millis(within_ms), wake.notified()).await.is_ok()
     }
@@ -148,7 +151,7 @@ mod tests {
         fs::write(&old, "line").unwrap();
         assert!(is_woken(&wake, 5000).await);
         fs::write(&old, "line").unwrap();
-        assert!(!is_woken(&wake, 20).await);
+        assert!(!is_woken(&wake, LONG_MS).await);
         watcher.arm(temp.path(), &wake).unwrap();
         fs::rename(&old, &new).unwrap();
         assert!(is_woken(&wake, 5000).await);
@@ -163,11 +166,15 @@ mod tests {
         let temp = Temp::new();
         let (watcher, wake) = (Watcher::start().unwrap(), Arc::new(Notify::new()));
         let watch = watcher.arm(temp.path(), &wake).unwrap();
+        // somebody else's end is not this one's
         watcher.disarm(watch, &Arc::default());
+        fs::write(temp.path().join("X"), "line").unwrap();
+        assert!(is_woken(&wake, 5000).await);
+        let watch = watcher.arm(temp.path(), &wake).unwrap();
         watcher.disarm(watch, &wake);
         watcher.disarm(watch, &wake);
         fs::write(temp.path().join("X"), "line").unwrap();
-        assert!(!is_woken(&wake, 20).await);
+        assert!(!is_woken(&wake, LONG_MS).await);
         assert!(watcher.arm(&temp.path().join("missing"), &wake).is_err());
     }
 }

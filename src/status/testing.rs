@@ -76,7 +76,7 @@ pub(super) fn busy() -> Told {
                 times: 1,
                 rpc: "PullImage".to_owned(),
                 code: "Unknown".to_owned(),
-                message: format!("RegistryUnavailable: {}\nand more", "x".repeat(400)),
+                message: format!("RegistryUnavailable:\n{} and more", "x".repeat(400)),
                 ..Failure::default()
             },
         ],

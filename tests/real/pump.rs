@@ -250,7 +250,7 @@ async fn counts(case: &Case) -> Value {
 
 async fn what_overran_while_nobody_read_is_a_counted_gap(case: Case) {
     let pod = case.run_pod("gap").await;
-    let config = sh("main", "echo first; sleep 6; seq 1 20000; echo last; exec sleep 3600");
+    let config = sh("main", "echo first; sleep 13; seq 1 20000; echo last; exec sleep 3600");
     let id = case.start(&pod, &config).await;
     let log = pod.log(&config);
     let has = |line: &'static str| {

@@ -314,6 +314,12 @@ async fn a_websocket_of_base64_is_text(case: Case) {
     client.read_to_end().await;
     assert_eq!(client.text(b'1'), "Z290IGEK");
     assert!(!client.text(b'3').is_empty());
+    // a message that comes in several pieces is read whole
+    let request = cri::ExecRequest { stdin: true, ..exec_of(&id, "head -c 99999 | wc -c") };
+    let mut client = WebSocket::connect(&exec_url(&case, request).await, "v4.base64.channel.k8s.io").await;
+    client.send_text(&format!("0{}", "AAAA".repeat(33_333))).await;
+    client.read_to_end().await;
+    assert_eq!(client.text(b'1'), "OTk5OTkK");
 }
 
 async fn a_websocket_forwards_the_ports_that_were_named(case: Case) {

@@ -433,6 +433,7 @@ async fn pods_of_ours_are_handed_over_and_told_to_be_recreated(case: Case) {
     fs::create_dir(pod.log(&counter())).unwrap();
     let (whole, said) = release(shim, &[&flag]);
     assert!(!whole && said.contains("NOT DONE") && said.contains("main/0.log"), "{said}");
+    assert!(said.contains("recreate pod real/ours"), "the rest is done all the same: {said}");
     fs::remove_dir(pod.log(&counter())).unwrap();
     let (whole, said) = release(shim, &[&flag]);
     assert!(whole, "{said}");

@@ -1,7 +1,8 @@
-//! A CRI adapter for Docker that isn't ours: it answers Version alone.
+//! A CRI adapter for Docker that isn't ours: it answers Version, and a Status that tells nothing.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::marker::PhantomData;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -39,18 +40,32 @@ impl Service<http::Request<Body>> for Adapter {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         Box::pin(async move {
-            if !request.uri().path().ends_with("/Version") {
-                return Ok(Status::unimplemented("only Version is").into_http());
+            match request.uri().path().rsplit('/').next() {
+                Some("Version") => {
+                    let version = Always::<cri::VersionRequest, _>::new(version());
+                    Ok(Grpc::new(ProstCodec::default()).unary(version, request).await)
+                }
+                Some("Status") => {
+                    let status = Always::<cri::StatusRequest, _>::new(cri::StatusResponse::default());
+                    Ok(Grpc::new(ProstCodec::default()).unary(status, request).await)
+                }
+                _ => Ok(Status::unimplemented("only Version and Status are").into_http()),
             }
-            Ok(Grpc::new(ProstCodec::default()).unary(Version, request).await)
         })
     }
 }
 
-struct Version;
+/// Answers every request of a kind with the same.
+struct Always<Asked, Told>(Told, PhantomData<Asked>);
 
-impl Service<Request<cri::VersionRequest>> for Version {
-    type Response = Response<cri::VersionResponse>;
+impl<Asked, Told> Always<Asked, Told> {
+    fn new(told: Told) -> Self {
+        Always(told, PhantomData)
+    }
+}
+
+impl<Asked, Told: Clone> Service<Request<Asked>> for Always<Asked, Told> {
+    type Response = Response<Told>;
     type Error = Status;
     type Future = Ready<Result<Self::Response, Status>>;
 
@@ -58,12 +73,16 @@ impl Service<Request<cri::VersionRequest>> for Version {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<cri::VersionRequest>) -> Self::Future {
-        ready(Ok(Response::new(cri::VersionResponse {
-            version: "0.1.0".to_owned(),
-            runtime_name: "docker".to_owned(),
-            runtime_version: "20.10.24".to_owned(),
-            runtime_api_version: "v1".to_owned(),
-        })))
+    fn call(&mut self, _: Request<Asked>) -> Self::Future {
+        ready(Ok(Response::new(self.0.clone())))
+    }
+}
+
+fn version() -> cri::VersionResponse {
+    cri::VersionResponse {
+        version: "0.1.0".to_owned(),
+        runtime_name: "docker".to_owned(),
+        runtime_version: "20.10.24".to_owned(),
+        runtime_api_version: "v1".to_owned(),
     }
 }

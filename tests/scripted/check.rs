@@ -355,7 +355,14 @@ async fn a_node_on_which_all_is_well_is_told_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_looks_like_a_fault_and_is_none_is_let_be() {
     let stage = healthy_stage().await;
-    let harmless: [(&str, Make); 8] = [
+    let harmless: [(&str, Make); 9] = [
+        // systemd holds the socket, and would start somebody to answer
+        ("socket-unit", |node| {
+            node.uproot("cri.sock");
+            node.dead_socket("cri.sock");
+            node.mode("cri.sock", 0o660);
+            fs::create_dir_all(node.path("run/systemd/system")).unwrap();
+        }),
         ("swap", |node| {
             node.plant("proc/swaps", "Filename\n/swap.img file 1 0 -2\n");
             node.plant(CONFIG, &format!("{KUBELET}failSwapOn: false\n"));
@@ -509,6 +516,11 @@ async fn before_dockershim_runs_nobody_is_asked_and_nothing_is_expected_of_it() 
     node.uproot("state");
     let (_, found) = node.check().await;
     assert_eq!(troubles(&found), [], "{found:#?}");
+    // whoever asked there would learn that nobody answers
+    node.dead_socket("cri.sock");
+    node.mode("cri.sock", 0o660);
+    assert_eq!(troubles(&node.check().await.1), []);
+    node.uproot("cri.sock");
     node.plant("cri.sock", "");
     assert_eq!(troubles(&node.check().await.1), [("SOCK-01", "failed")]);
     node.uproot("cri.sock");

@@ -12,6 +12,7 @@ use dockershim::status::{self, Form};
 use serde_json::Value;
 use tonic::Code;
 
+use super::adapter;
 use super::dockerd::DOCKER_20_10;
 use super::script::Act;
 use super::stage::{Stage, container, eventually, pod};
@@ -232,6 +233,10 @@ async fn status_says_no_where_nobody_answers_or_is_ready() {
     let (ready, json) = show(&nobody, Form::Json).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert!(!ready && json["ready"] == false && json["error"].is_string());
+    let stranger = temporary_socket("stranger");
+    adapter::serve(&stranger);
+    let (ready, screen) = show(&stranger, Form::Screen).await;
+    assert!(!ready && screen.contains("another runtime"), "{screen}");
     // its engine is not there
     let stage = Stage::with(&[], |_| ()).await;
     let (ready, screen) = show(&stage.socket(), Form::Screen).await;
