@@ -21,6 +21,7 @@ doc=usr/share/doc/dockershim
 for page in README.md ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md docs/*; do put 0644 "$page" "$doc/$page"; done
 # what the pages call deploy/ is examples/ here
 sed -i 's|(\.\./deploy/|(../examples/|g' "$root/$doc"/docs/*.md
+sed -i 's|(LICENSE)|(copyright)|' "$root/$doc/README.md"
 put 0644 LICENSE "$doc/copyright"
 for example in crictl.yaml kubelet/20-dockershim.conf kubelet/config-dir/20-dockershim.conf; do
     put 0644 "deploy/$example" "$doc/examples/$example"

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::handover::checkpoint::CRI_DOCKERD;
+use crate::handover::checkpoint::CRI_DOCKERD_ROOT;
 
 /// Kubernetes CRI v1 on the Docker Engine.
 #[derive(Debug, Parser)]
@@ -104,7 +104,7 @@ pub struct ReleaseFlags {
     #[arg(long = "dry-run")]
     pub dry_run: bool,
     /// cri-dockerd's root directory
-    #[arg(long = "to", value_name = "DIR", default_value = CRI_DOCKERD)]
+    #[arg(long = "to", value_name = "DIR", default_value = CRI_DOCKERD_ROOT)]
     pub to: PathBuf,
     /// As the daemon was told.
     #[command(flatten)]
@@ -278,7 +278,7 @@ pub struct Flags {
     /// Limit of an engine call that changes something, such as 2m30s; 0s for 1m59s
     #[arg(long = "runtime-request-timeout", value_name = "DURATION", default_value = "0s", help_heading = LIMITS)]
     pub runtime_request_timeout: String,
-    /// An image pull that makes no progress for so long is cancelled; 0s for never
+    /// An image pull that makes no progress for so long is cancelled, ten times as long with nothing left to be downloaded; 0s for never
     #[arg(long = "image-pull-progress-deadline", value_name = "DURATION", default_value = "1m0s", help_heading = LIMITS)]
     pub image_pull_progress_deadline: String,
     /// error, warn, info, debug or trace; debug tells of every RPC, engine call and CNI plugin
