@@ -1,7 +1,7 @@
 //! Cgroups: one tree for Engine and kubelet, with the controllers that limits need. Pure.
 
 use super::facts::{Cgroups, Facts};
-use super::finding::{Check, Finding, Group, Judged, Skip};
+use super::finding::{Check, Finding, Group, Judged};
 
 pub(super) const GROUP: Group = Group {
     name: "cgroups",
@@ -34,20 +34,20 @@ fn driver(facts: &Facts) -> Judged {
             ),
             next,
         )),
-        None if !kubelet.seen => Err(no_kubelet(facts)),
-        None if kubelet.unread.is_some() => Err(Skip::because(kubelet.unread.clone().unwrap_or_default())),
-        None if engines == KUBELET_DEFAULT => Ok(Finding::ok(format!("both use {engines}, the kubelet by default"))),
-        None => Ok(Finding::warning(
-            format!("the Engine uses {engines}; a kubelet before 1.31 that isn't told so uses {KUBELET_DEFAULT}"),
-            next,
-        )),
+        None => {
+            facts.kubelet_is_known()?;
+            Ok(if engines == KUBELET_DEFAULT {
+                Finding::ok(format!("both use {engines}, the kubelet by default"))
+            } else {
+                Finding::warning(
+                    format!(
+                        "the Engine uses {engines}; a kubelet before 1.31 that isn't told so uses {KUBELET_DEFAULT}"
+                    ),
+                    next,
+                )
+            })
+        }
     }
-}
-
-/// Why nothing is known of the kubelet.
-pub(super) fn no_kubelet(facts: &Facts) -> Skip {
-    let path = facts.kubelet.path.display();
-    Skip::because(format!("no kubelet is seen: neither its process nor {path} (--kubelet-config names another file)"))
 }
 
 fn controllers(facts: &Facts) -> Judged {

@@ -49,6 +49,22 @@ impl Facts {
             .map_err(|error| Skip::because(format!("the Engine has not listed containers: {error}")))
     }
 
+    /// Whether what the kubelet is not told can be known.
+    pub(super) fn kubelet_is_known(&self) -> Result<(), Skip> {
+        let Kubelet { seen, unread, path, .. } = &self.kubelet;
+        if let Some(unread) = unread {
+            return Err(Skip::because(unread.clone()));
+        }
+        if *seen {
+            Ok(())
+        } else {
+            Err(Skip::because(format!(
+                "no kubelet is seen: neither its process nor {} (--kubelet-config names another file)",
+                path.display()
+            )))
+        }
+    }
+
     /// The socket at which we are asked for a pod.
     pub(super) fn our_socket(&self) -> PathBuf {
         self.sockets.ours.first().map(|socket| socket.at.clone()).unwrap_or_default()
@@ -188,9 +204,6 @@ pub(super) struct SocketFile {
     pub(super) mode: u32,
     pub(super) owner: u32,
 }
-
-/// Where cri-dockerd serves, and what kubeadm looks for.
-pub(super) const CRI_DOCKERD: &str = "/run/cri-dockerd.sock";
 
 /// Who is behind a socket.
 pub(super) enum Answer {

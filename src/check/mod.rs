@@ -70,8 +70,8 @@ pub async fn run(config: &Config, options: &Options, out: &mut dyn Write) -> io:
         writeln!(steps)?;
         items.push(Item { check: pod::CHECK, finding });
     }
-    let verdict = items.iter().map(|item| item.finding.verdict).max().unwrap_or(Verdict::Ok);
-    let verdict = if verdict == Verdict::Skipped { Verdict::Ok } else { verdict };
+    // skipped is less than well
+    let verdict = items.iter().map(|item| item.finding.verdict).fold(Verdict::Ok, Ord::max);
     if options.json {
         tell::json(verdict, &items, out)?
     } else {

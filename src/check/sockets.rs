@@ -1,8 +1,8 @@
 //! Sockets: ours, those of others that kubeadm finds instead, where the kubelet goes, and where streams are served. Pure.
 
-use super::cgroup::no_kubelet;
-use super::facts::{Answer, CRI_DOCKERD, Facts, Socket, SocketFile, canonical};
+use super::facts::{Answer, Facts, Socket, SocketFile, canonical};
 use super::finding::{Check, Finding, Group, Judged, Skip};
+use crate::server::{CRI_DOCKERD, LONGEST_PATH};
 
 pub(super) const GROUP: Group = Group {
     name: "sockets",
@@ -16,8 +16,10 @@ pub(super) const GROUP: Group = Group {
 
 /// Where a kubelet goes that is told nothing.
 const KUBELET_DEFAULT: &str = "unix:///run/containerd/containerd.sock";
+/// The runtime's name that Docker's adapters tell.
 const RUNTIME: &str = "docker";
-const LONGEST_PATH: usize = 107;
+/// What tells why we don't answer.
+const START: &str = "systemctl status dockershim.socket dockershim.service; journalctl --unit dockershim";
 
 fn own(facts: &Facts) -> Judged {
     let judged = facts.sockets.ours.iter().map(|socket| judge_own(facts, socket));
@@ -62,8 +64,6 @@ fn judge_own(facts: &Facts, socket: &Socket) -> Finding {
         ),
     }
 }
-
-const START: &str = "systemctl status dockershim.socket dockershim.service; journalctl --unit dockershim";
 
 fn others(facts: &Facts) -> Judged {
     let ours = |socket: &&Socket| matches!(socket.answer, Answer::Runtime { ours: true, .. });
@@ -122,9 +122,10 @@ fn kubelet(facts: &Facts) -> Judged {
             return Ok(Finding::ok(format!("{} ({})", told.value, told.place)));
         }
         Some(told) => format!("it uses {} ({})", told.value, told.place),
-        None if !kubelet.seen => return Err(no_kubelet(facts)),
-        None if kubelet.unread.is_some() => return Err(Skip::because(kubelet.unread.clone().unwrap_or_default())),
-        None => format!("it isn't told, and uses {KUBELET_DEFAULT}"),
+        None => {
+            facts.kubelet_is_known()?;
+            format!("it isn't told, and uses {KUBELET_DEFAULT}")
+        }
     };
     let next = format!(
         "containerRuntimeEndpoint: {endpoint}\nin {} (as a flag: --container-runtime-endpoint={endpoint}), then: systemctl restart kubelet",

@@ -29,7 +29,7 @@ pub(super) struct Chain<'a> {
     pub(super) parameters: &'a Parameters,
     /// Path of the pod's network namespace; empty when it is gone.
     pub(super) netns: &'a str,
-    /// Where plugins are.
+    /// Finds and runs plugins, and counts that.
     pub(super) plugins: Plugins<'a>,
     /// The time that all plugins have together.
     pub(super) limit: Duration,

@@ -21,11 +21,11 @@ const STATUS_AGE: Duration = Duration::from_secs(10);
 /// How long they may take to collect garbage.
 const GC_LIMIT: Duration = Duration::from_secs(60);
 
-/// A network, and where its plugins are.
+/// A network, and what runs its plugins.
 pub(super) struct Network<'a> {
     /// The network.
     pub(super) list: &'a NetworkList,
-    /// Where plugins are.
+    /// Finds and runs plugins, and counts that.
     pub(super) plugins: Plugins<'a>,
 }
 

@@ -42,7 +42,7 @@ impl Survey {
         let list = conf_dir.current()?;
         let NetworkList { file, name, version, plugins, json: _ } = &*list;
         let mut kinds: Vec<String> = Vec::new();
-        for kind in plugins.iter().flat_map(|plugin| [Some(plugin.kind.as_str()), ipam(plugin)]).flatten() {
+        for kind in plugins.iter().flat_map(|plugin| [Some(plugin.kind.as_str()), plugin.delegate()]).flatten() {
             if !kinds.iter().any(|known| known == kind) {
                 kinds.push(kind.to_owned());
             }
@@ -63,13 +63,8 @@ impl Survey {
     }
 }
 
-/// The plugin that gives addresses.
-fn ipam(plugin: &Plugin) -> Option<&str> {
-    plugin.json.get("ipam")?.get("type")?.as_str()
-}
-
 fn leases_dir(network: &str, plugin: &Plugin) -> Option<PathBuf> {
-    if ipam(plugin) != Some("host-local") {
+    if plugin.delegate() != Some("host-local") {
         return None;
     }
     let told = plugin.json.get("ipam").and_then(|ipam| ipam.get("dataDir")).and_then(Value::as_str);

@@ -13,7 +13,7 @@ use crate::cni;
 use crate::record::{self, Records};
 
 /// cri-dockerd's root directory, unless it was told another.
-pub const CRI_DOCKERD: &str = "/var/lib/cri-dockerd";
+pub const CRI_DOCKERD_ROOT: &str = "/var/lib/cri-dockerd";
 
 /// Where checkpoints are beneath it.
 const DIR: &str = "sandbox";
@@ -93,7 +93,7 @@ pub fn remove(root: &Path, id: &str) {
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return;
     }
-    for root in [root, Path::new(CRI_DOCKERD)] {
+    for root in [root, Path::new(CRI_DOCKERD_ROOT)] {
         let path = root.join(DIR).join(id);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -31,8 +31,13 @@ pub struct Error {
 impl Error {
     /// Whether the process has ended meanwhile.
     pub fn is_gone(&self) -> bool {
-        self.source.kind() == io::ErrorKind::NotFound || self.source.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+        has_ended(&self.source)
     }
+}
+
+/// Whether a file of a process can't be read or written because that has ended, before it was opened or after.
+pub fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 /// A file below `/proc/<pid>`; what another has written into it may be no UTF-8.

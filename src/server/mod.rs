@@ -48,6 +48,8 @@ use crate::service::{Daemon, Kept};
 use crate::stream::Streams;
 use crate::translate::node::Network;
 
+pub(crate) use rival::CRI_DOCKERD;
+pub(crate) use socket::LONGEST_PATH;
 pub(crate) use state_dir::{StateLock, claim};
 pub use status::in_one_line;
 pub use supervisor::Supervisor;
@@ -234,7 +236,7 @@ pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<O
     let _lock = claim(&config.state_dir)?;
     let passed = if config.endpoints.contains(&Endpoint::Passed) { socket::passed()? } else { Vec::new() };
     if !config.allow_other_adapter {
-        rival::refuse(Path::new(rival::CRI_DOCKERD), &own_sockets(&config.endpoints, &passed)).await?;
+        rival::refuse(Path::new(CRI_DOCKERD), &own_sockets(&config.endpoints, &passed)).await?;
     }
     let (mut files, mut listeners) = (Vec::new(), Vec::new());
     for endpoint in &config.endpoints {

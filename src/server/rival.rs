@@ -8,8 +8,8 @@ use super::{Error, client};
 use crate::cri;
 use crate::cri::runtime_service_client::RuntimeServiceClient;
 
-/// Where cri-dockerd serves.
-pub(super) const CRI_DOCKERD: &str = "/run/cri-dockerd.sock";
+/// Where cri-dockerd serves; kubeadm looks there.
+pub(crate) const CRI_DOCKERD: &str = "/run/cri-dockerd.sock";
 
 /// Somebody who doesn't answer for so long is not waited for: a socket that systemd holds may only now start its adapter.
 const LIMIT: Duration = Duration::from_secs(5);

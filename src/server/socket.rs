@@ -19,7 +19,7 @@ use super::Error;
 /// For root and its group.
 const MODE: u32 = 0o660;
 /// The most that a socket's path can have: `sun_path` less its last NUL.
-const LONGEST_PATH: usize = 107;
+pub(crate) const LONGEST_PATH: usize = 107;
 /// The number of the first passed descriptor.
 const FIRST_PASSED: usize = 3;
 /// Connections that may wait to be accepted.

@@ -35,7 +35,7 @@ pub(super) struct Mounts {
     pub(super) volumes: BTreeMap<String, Volume>,
 }
 
-/// An image volume as it is to be told back: the Engine tells neither its digest nor its sub-path.
+/// An image volume as it is to be told back: the Engine tells neither its name nor its sub-path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Volume {

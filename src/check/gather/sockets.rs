@@ -10,10 +10,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::Root;
-use crate::check::facts::{Answer, CRI_DOCKERD, Node, Socket, SocketFile, Sockets, canonical};
+use crate::check::facts::{Answer, Node, Socket, SocketFile, Sockets, canonical};
 use crate::config::{Config, Endpoint, cli};
 use crate::cri;
 use crate::cri::runtime_service_client::RuntimeServiceClient;
+use crate::server::CRI_DOCKERD;
 use crate::server::client::{connect, reply};
 
 /// Where kubeadm looks for runtimes.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tonic::transport::Channel;
 
+use super::super::finding::count;
 use super::log_line;
 use super::report::Outcome;
 use crate::cri;
@@ -324,8 +325,4 @@ fn told(condition: &cri::RuntimeCondition) -> String {
 /// An id as `docker ps` shows it.
 fn short(id: &str) -> String {
     id.chars().take(12).collect()
-}
-
-fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,7 +1,6 @@
 //! Limits that Docker's API has no field for: written beside the Engine when a container starts, after every update, and whenever
 //! something else has written over them.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +9,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::index::model::{Container, State};
+use crate::process;
 use crate::service::Daemon;
 use crate::translate::resources::tell_wishes;
 
-/// ESRCH.
-const NO_PROCESS: i32 = rustix::io::Errno::SRCH.raw_os_error();
 /// Between two looks whether limits still hold.
 const PERIOD: Duration = Duration::from_secs(30);
 
@@ -26,8 +24,7 @@ pub(super) fn write(daemon: &Daemon, container: &Container, pid: i32) -> Result<
     };
     if let Some(score) = container.oom_score_wish {
         match std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
-            // the process has ended, before the file was opened or after
-            Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(NO_PROCESS) => {}
+            Err(error) if process::has_ended(&error) => {}
             written => written.map_err(|error| failed(error.into()))?,
         }
     }

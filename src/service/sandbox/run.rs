@@ -178,7 +178,8 @@ async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str, steps: &mut St
     Ok(made)
 }
 
-fn netns_of(pid: i32) -> String {
+/// Where the network namespace of a process is.
+pub(super) fn netns_of(pid: i32) -> String {
     format!("/proc/{pid}/ns/net")
 }
 

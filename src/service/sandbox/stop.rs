@@ -56,7 +56,7 @@ async fn kill_containers(daemon: &Daemon, sandbox: &Sandbox) -> Result<()> {
 /// Undoes what CNI plugins made, if they made anything.
 pub(super) async fn tear_down(daemon: &Daemon, id: &str) -> Result<()> {
     let pid = daemon.index.table().sandbox(id).map_or(0, |sandbox| sandbox.pid);
-    let netns = (pid > 0).then(|| format!("/proc/{pid}/ns/net"));
+    let netns = (pid > 0).then(|| super::run::netns_of(pid));
     let deleted = daemon.cni.del(id, netns.as_deref()).await;
     deleted.map_err(|error| Error::internal(format!("tear down the network of sandbox {id}"), error))
 }
