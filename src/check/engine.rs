@@ -37,11 +37,15 @@ fn answers(facts: &Facts) -> Judged {
         Err(Error::TooOld { .. }) => return Ok(Finding::ok(socket.to_string())),
         Err(error) => return Ok(Finding::failed(format!("{socket}: {error}"), next)),
     };
-    match &engine.info {
-        Ok(_) => Ok(Finding::ok(format!("Docker {} on {socket}", engine.version.version))),
+    let (info, list) = (engine.info.as_ref().err(), engine.containers.as_ref().err());
+    let said = [("/info", info), ("/containers/json", list)];
+    match said.iter().find_map(|(path, error)| error.map(|error| (path, error))) {
+        None => Ok(Finding::ok(format!("Docker {} on {socket}", engine.version.version))),
         // which is about the version
-        Err(Error::BadRequest { .. }) => Ok(Finding::ok(socket.to_string())),
-        Err(error) => Ok(Finding::failed(format!("{socket} answers GET /version, but GET /info: {error}"), next)),
+        Some((_, Error::BadRequest { .. })) => Ok(Finding::ok(socket.to_string())),
+        Some((path, error)) => {
+            Ok(Finding::failed(format!("{socket} answers GET /version, but GET {path}: {error}"), next))
+        }
     }
 }
 

@@ -44,9 +44,7 @@ impl Facts {
     /// Its containers that belong to pods.
     pub(super) fn containers(&self) -> Result<&[ContainerSummary], Skip> {
         let listed = self.engine()?.containers.as_ref();
-        listed
-            .map(Vec::as_slice)
-            .map_err(|error| Skip::because(format!("the Engine has not listed containers: {error}")))
+        listed.map(Vec::as_slice).map_err(|_| Skip::because("the Engine has not listed containers (DKR-01)"))
     }
 
     /// Whether what the kubelet is not told can be known.

@@ -433,10 +433,16 @@ async fn each_fault_of_the_engine_is_seen_by_its_own_check_alone() {
     let (_, found) = node.check().await;
     assert_eq!(troubles(&found), [("CG-01", "warning")], "{found:#?}");
     stage.dockerd.as_usual("GET", "/info");
-    stage.dockerd.always("GET", "/info", Act::refuse(500, "broken inside"));
-    let (_, found) = node.check().await;
-    assert_eq!(troubles(&found), [("DKR-01", "failed")], "{found:#?}");
-    assert!(found["DKR-01"]["cause"].as_str().unwrap().contains("broken inside"), "{found:#?}");
+    stage.dockerd.always("GET", "/info", Act::Answer(200, info_with(&json!({}))));
+    for path in ["/containers/json", "/info"] {
+        stage.dockerd.as_usual("GET", path);
+        stage.dockerd.always("GET", path, Act::refuse(500, "broken inside"));
+        let (_, found) = node.check().await;
+        assert_eq!(troubles(&found), [("DKR-01", "failed")], "{path}: {found:#?}");
+        let cause = found["DKR-01"]["cause"].as_str().unwrap();
+        assert!(cause.contains("broken inside") && cause.contains("GET /"), "{path}: {cause}");
+        stage.dockerd.as_usual("GET", "/containers/json");
+    }
     stage.end().await;
 }
 
