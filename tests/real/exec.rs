@@ -46,9 +46,9 @@ async fn a_timeout_kills_the_process_and_is_deadline_exceeded(case: Case) {
     let script = "trap '' TERM; sleep 4711 & while :; do sleep 4712; done";
     let refused = case.cri.exec(&id, &["/bin/sh", "-c", script], 1).await.unwrap_err();
     assert_eq!(refused.code(), Code::DeadlineExceeded);
-    assert!((Duration::from_secs(1)..Duration::from_secs(3)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&start.elapsed()), "{:?}", start.elapsed());
     let gone = || async { (!case.output(&id, "ps -o args").await.contains("while :; do sleep 4712")).then_some(()) };
-    eventually("the process is gone", Duration::from_secs(3), gone).await;
+    eventually("the process is gone", Duration::from_secs(10), gone).await;
 }
 
 async fn output_is_capped_at_16_mib_per_stream(case: Case) {
@@ -63,7 +63,7 @@ async fn a_child_left_in_the_background_does_not_hang_it(case: Case) {
     let start = Instant::now();
     let answer = case.cri.exec(&id, &["/bin/sh", "-c", "sleep 60 & echo done"], 30).await.unwrap();
     assert_eq!((answer.stdout.as_slice(), answer.exit_code), (b"done\n".as_slice(), 0));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
 async fn a_command_that_is_not_there_has_an_exit_code_or_an_error(case: Case) {
