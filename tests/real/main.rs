@@ -21,13 +21,14 @@
 //! - `security`   what a security context asks for, held against the container
 //! - `images`     pull, status, list, removal, the pinned pause image
 //! - `network`    bridge, host network, ports, DNS, sysctls, namespaces
-//! - `bare`     CNI pods whose network namespace the Engine leaves alone: files of /etc, restarts, many at once
+//! - `bare`       CNI pods whose network namespace the Engine leaves alone: files of /etc, restarts, many at once
 //! - `cni`        networks by Debian's plugins: traffic, DEL whatever is gone, failures that leave nothing
 //! - `refusals`   bad input by field, what the transport refuses, and that nothing is left behind
 //! - `crash`      SIGKILL at any time, engines that go and come, a second dockershim
 //! - `cost`       engine calls per RPC
 //! - `events`     GetContainerEvents under many ends, what a restart of ours keeps of a pod, lists in batches
 //! - `takeover`   pods that cri-dockerd has left are taken over as they run, and handed back
+//! - `migrate_page` docs/migrate.md as it stands, on a node of cri-dockerd
 //! - `check`      `dockershim check`
 #![expect(
     clippy::unwrap_used,
@@ -48,6 +49,7 @@ mod images;
 mod lab;
 mod log_places;
 mod logs;
+mod migrate_page;
 mod network;
 mod pod;
 mod pump;
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         container::trials(),
         stop::trials(),
         logs::trials(),
+        migrate_page::trials(),
         log_places::trials(),
         pump::trials(),
         shipper::trials(),

@@ -31,30 +31,30 @@ pub(crate) fn trials() -> Vec<Trial> {
 const SOON: Duration = Duration::from_secs(20);
 
 /// A pod as cri-dockerd leaves it, in a cri-dockerd's root directory.
-struct Left {
-    pod: Pod,
+pub(crate) struct Left {
+    pub(crate) pod: Pod,
     /// Runs, and counts up in its log: the second attempt.
-    counter: String,
+    pub(crate) counter: String,
     /// The first attempt of it, which has ended.
     ended: String,
     /// Serves a line on `PORT`; Docker keeps its log elsewhere, so there is none for a kubelet.
-    server: String,
+    pub(crate) server: String,
     host_port: u16,
-    checkpoint: PathBuf,
+    pub(crate) checkpoint: PathBuf,
     /// As the checkpoint was written.
     written: String,
 }
 
 /// cri-dockerd, as far as it matters.
-struct CriDockerd<'a> {
-    case: &'a Case,
-    root: PathBuf,
-    network_mode: &'static str,
+pub(crate) struct CriDockerd<'a> {
+    pub(crate) case: &'a Case,
+    pub(crate) root: PathBuf,
+    pub(crate) network_mode: &'static str,
 }
 
 impl CriDockerd<'_> {
     /// Runs a pod with three containers; `join` makes its network.
-    fn run_pod(&self, name: &str, join: impl FnOnce(&str, &str, &Value)) -> Left {
+    pub(crate) fn run_pod(&self, name: &str, join: impl FnOnce(&str, &str, &Value)) -> Left {
         let docker = &self.case.lab.engine.docker;
         let host_port = free_port();
         let mut config = self.case.pod(name);
@@ -162,13 +162,13 @@ fn counter() -> cri::ContainerConfig {
 }
 
 /// What the engine says of a container's process.
-fn process(case: &Case, id: &str) -> Value {
+pub(crate) fn process(case: &Case, id: &str) -> Value {
     let inspect = case.lab.engine.docker.get(&format!("/containers/{id}/json"));
     json!([inspect["State"]["Pid"], inspect["State"]["StartedAt"], inspect["RestartCount"]])
 }
 
 impl Left {
-    fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         Path::new(&self.pod.config.log_directory).join("main/1.log")
     }
 
@@ -178,12 +178,12 @@ impl Left {
         inspect["LogPath"].as_str().unwrap().into()
     }
 
-    fn is_linked(&self, case: &Case) -> bool {
+    pub(crate) fn is_linked(&self, case: &Case) -> bool {
         fs::read_link(self.log()).is_ok_and(|target| target == self.spool(case))
     }
 
     /// Pod and containers are told as they are.
-    async fn is_told(&self, case: &Case, address: &str) {
+    pub(crate) async fn is_told(&self, case: &Case, address: &str) {
         let listed = case.cri.list_pods(by_uid(&case.uid)).await.unwrap();
         assert_eq!(listed.iter().map(|pod| pod.id.as_str()).collect::<Vec<_>>(), [self.pod.id.as_str()]);
         let status = case.cri.pod_status(&self.pod.id).await.unwrap();
@@ -207,7 +207,7 @@ impl Left {
     }
 
     /// Exec, statistics, the host's port, and a container more.
-    async fn is_served(&self, case: &Case, address: &str) {
+    pub(crate) async fn is_served(&self, case: &Case, address: &str) {
         assert_eq!(case.output(&self.counter, "echo alive").await, "alive\n");
         assert_eq!(case.output(&self.server, "echo alive").await, "alive\n");
         let stats = case.cri.stats(&self.counter).await.unwrap();
