@@ -46,7 +46,7 @@ done
 echo "test-docs: $checked links lead somewhere"
 
 SECONDS=0
-make --no-print-directory build
+cargo build --locked
 build=$SECONDS
 SECONDS=0
 make --no-print-directory demo

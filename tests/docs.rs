@@ -37,7 +37,7 @@ fn code(page: &str) -> Vec<String> {
 fn arguments(line: &str) -> Option<Vec<String>> {
     let line = line.split(['|', '&', '#', '>', '<']).next().unwrap().trim();
     let line = line.strip_prefix("sudo ").unwrap_or(line).trim_end_matches(" 2");
-    let rest = line.strip_prefix("target/release/").unwrap_or(line).strip_prefix("dockershim ")?;
+    let rest = line.strip_prefix("target/debug/").unwrap_or(line).strip_prefix("dockershim ")?;
     // what is in brackets may be left away
     let words = rest.split_whitespace().filter(|word| !word.starts_with('['));
     Some(words.map(|word| word.trim_matches(['\'', '"']).to_owned()).collect())
