@@ -26,8 +26,10 @@ use crate::translate::time::parse_ns;
 
 /// How much one round takes at most, so that a busy container can be told something in between.
 const ROUND: usize = 1024 * 1024;
-/// The shortest time between two saves; the lines of that time are compared after a crash.
-const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest time that a position is not saved,
+const SAVE_INTERVAL: Duration = Duration::from_secs(5);
+/// and the most that is moved meanwhile: so much is compared after a crash. Docker must not have rotated all of it away by then.
+const SAVE_VOLUME: usize = 4 * 1024 * 1024;
 
 /// What a round has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub(super) struct Transfer {
     /// It is on disk.
     is_saved: bool,
     saved_at: Option<Instant>,
+    /// Of the spool, since then.
+    unsaved_bytes: usize,
     /// That it can't be saved has been told.
     unsaved_told: bool,
     counters: Arc<Counters>,
@@ -91,6 +95,7 @@ impl Transfer {
             replays: replays.into(),
             out: Vec::new(),
             saved_at: None,
+            unsaved_bytes: 0,
             unsaved_told: false,
             damage_told: false,
             gap_told: false,
@@ -133,7 +138,8 @@ impl Transfer {
                 self.count_losses(0);
                 break if moved == 0 { Round::Nothing } else { Round::Moved };
             }
-            moved += self.spool.lines().len();
+            let taken = self.spool.lines().len();
+            (moved, self.unsaved_bytes) = (moved + taken, self.unsaved_bytes.saturating_add(taken));
             let damaged = line::convert(self.spool.lines(), &mut self.out);
             self.count_losses(damaged);
             self.spool.take();
@@ -172,7 +178,7 @@ impl Transfer {
         if !self.is_settled() {
             return;
         }
-        self.saved_at = Some(Instant::now());
+        (self.saved_at, self.unsaved_bytes) = (Some(Instant::now()), 0);
         // a file that can't be asked for its length can't be written either, and that is told
         let Ok(output) = self.output.written() else { return };
         let position = Position { spool: self.spool.mark().cloned(), outputs: vec![output] };
@@ -201,7 +207,8 @@ impl Transfer {
         if !self.is_settled() || (self.is_saved && self.position.spool.as_ref() == self.spool.mark()) {
             return None;
         }
-        Some(self.saved_at.map_or_else(Instant::now, |at| at + SAVE_INTERVAL))
+        let waits = self.saved_at.filter(|_| self.unsaved_bytes < SAVE_VOLUME);
+        Some(waits.map_or_else(Instant::now, |at| at + SAVE_INTERVAL))
     }
 
     fn save_if_due(&mut self) {

@@ -261,7 +261,7 @@ async fn what_overran_while_nobody_read_is_a_counted_gap(case: Case) {
         }
     };
     eventually("the first line is there", Duration::from_secs(10), has(" first\n")).await;
-    // positions are kept once a second: without one, nobody can tell what was missed
+    // its position is kept by then: without one, nobody can tell what was missed
     tokio::time::sleep(Duration::from_secs(2)).await;
     case.lab.shim.kill();
     let last = || async {
