@@ -39,6 +39,8 @@ pub(super) struct Spool {
     pending: Vec<u8>,
     /// How much of it is whole lines.
     whole: usize,
+    /// The last read of this round came to the end: another one would only say so.
+    at_end: bool,
     losses: Losses,
 }
 
@@ -65,7 +67,7 @@ impl Spool {
     /// The spool at `path`, from a mark on; without one from the oldest line that is there. Nothing is opened yet: the file may
     /// come later.
     pub(super) fn new(path: PathBuf, mark: Option<Mark>) -> Self {
-        Spool { path, mark, generation: None, pending: Vec::new(), whole: 0, losses: Losses::default() }
+        Spool { path, mark, generation: None, pending: Vec::new(), whole: 0, at_end: false, losses: Losses::default() }
     }
 
     /// The current generation's name.
@@ -73,8 +75,9 @@ impl Spool {
         &self.path
     }
 
-    /// Lends a buffer to read into, until [`Self::give_back`].
+    /// Begins a round, and lends it a buffer to read into, until [`Self::give_back`].
     pub(super) fn lend(&mut self, buffer: &mut Vec<u8>) {
+        self.at_end = false;
         if self.pending.is_empty() {
             buffer.clear();
             std::mem::swap(&mut self.pending, buffer);
@@ -97,7 +100,11 @@ impl Spool {
             if self.generation.is_none() {
                 self.generation = self.locate()?;
             }
-            if self.generation.is_none() || (self.read()? == 0 && !self.advance()?) {
+            if self.generation.is_none() {
+                return Ok(false);
+            }
+            let at_end = std::mem::take(&mut self.at_end) || self.read()? == 0;
+            if at_end && !self.advance()? {
                 return Ok(false);
             }
         }
@@ -144,7 +151,9 @@ impl Spool {
         let Some(generation) = &mut self.generation else { return Ok(0) };
         let before = self.pending.len();
         self.pending.reserve(CHUNK);
+        let room = self.pending.capacity() - before;
         let count = retry_on_intr(|| read(&generation.file, spare_capacity(&mut self.pending)))?;
+        self.at_end = (1..room).contains(&count);
         let new = &self.pending[before..];
         generation.read += length(new);
         if let Some(end) = new.iter().rposition(|byte| *byte == b'\n') {
@@ -170,7 +179,7 @@ impl Spool {
             self.losses.torn += 1;
             self.pending.clear();
         }
-        self.generation = Some(next);
+        (self.generation, self.at_end) = (Some(next), false);
         Ok(true)
     }
 
@@ -183,7 +192,7 @@ impl Spool {
         generation.file.seek(SeekFrom::Start(0))?;
         (generation.read, generation.fingerprint) = (0, None);
         self.pending.clear();
-        self.whole = 0;
+        (self.whole, self.at_end) = (0, false);
         Ok(true)
     }
 
