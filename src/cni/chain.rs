@@ -63,7 +63,8 @@ impl Chain<'_> {
         Ok(addresses)
     }
 
-    /// Deletes from the first `called` plugins, the last first; stops at a failure, as the specification wants.
+    /// Deletes from the first `called` plugins, the last first; stops at a failure, as the specification wants, but for that of a
+    /// plugin that never comes to its work.
     pub(super) async fn del(
         &self,
         called: usize,
@@ -74,7 +75,7 @@ impl Chain<'_> {
         let previous = result.filter(|_| self.list.tells_result_at_del());
         for plugin in self.list.plugins.iter().take(called).rev() {
             match self.call(Verb::Del, plugin, previous, deadline).await {
-                Err(error) if absent == Absent::IsSkipped && error.is_absent_plugin() => {
+                Err(error) if error.is_endless_plugin() || absent == Absent::IsSkipped && error.is_absent_plugin() => {
                     let sandbox = &self.parameters.container_id;
                     tracing::warn!(sandbox, %error, "GIVING UP: the sandbox's network is taken down without this plugin; what it made may be left behind");
                 }

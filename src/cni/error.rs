@@ -118,6 +118,11 @@ impl Error {
         let is_absent = |failure: &Failure| matches!(failure, Failure::NotFound { .. } | Failure::Alone { .. });
         matches!(self, Error::Plugin { source, .. } if is_absent(source))
     }
+
+    /// Whether a plugin has only started itself again and again: it never comes to its work, nor to undoing it.
+    pub(super) fn is_endless_plugin(&self) -> bool {
+        matches!(self, Error::Plugin { source, .. } if matches!(**source, Failure::Multiplied { .. }))
+    }
 }
 
 /// The plugin at fault.
@@ -193,6 +198,12 @@ pub enum Failure {
     Timeout {
         /// The time that all plugins of the network have together.
         after: Duration,
+    },
+    /// The plugin started more processes than any plugin does, and was killed with them.
+    #[error("killed: it had started more than {limit} processes, as one does that is its own IPAM plugin")]
+    Multiplied {
+        /// As many are let be.
+        limit: usize,
     },
     /// The plugin wrote more than any result has, and was killed.
     #[error("killed: it wrote more than {limit} bytes")]

@@ -1,6 +1,7 @@
 //! Runs one plugin: the only place in the crate that starts a process of the host.
 //!
-//! **Invariant**: whatever a plugin does, the call ends at its deadline, and what it started in its process group ends with it.
+//! **Invariant**: whatever a plugin does, the call ends at its deadline, and what it started in its process group ends with it. One that
+//! starts itself without end, as a plugin does that is configured to be its own IPAM plugin, ends long before.
 
 use std::ffi::OsString;
 use std::io;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use super::args::Verb;
 use super::error::Failure;
 use super::{Calls, result};
+use crate::process;
 
 /// The most that a plugin's result may have.
 const OUTPUT_LIMIT: u64 = 1 << 20;
@@ -23,6 +25,10 @@ const OUTPUT_LIMIT: u64 = 1 << 20;
 const LOG_LIMIT: usize = 64 << 10;
 /// How much of a plugin's output an error tells.
 const TOLD_LIMIT: usize = 1024;
+/// Plugins start a few processes, one after the other.
+const PROCESSES_LIMIT: usize = 100;
+/// When they are counted for the first time; then after twice as long each time.
+const FIRST_COUNT: Duration = Duration::from_millis(200);
 /// An executable that is being replaced can't be started; it is tried again so often,
 const BUSY_TRIES: usize = 5;
 /// after so long.
@@ -89,7 +95,11 @@ async fn run(
     command.envs(environment).process_group(0).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = start(&mut command).await.map_err(|source| Failure::Start { path: path.to_owned(), source })?;
-    let talked = tokio::time::timeout_at(deadline.at, talk(&mut child, request)).await;
+    let multiplies = multiplies(child.id());
+    let talked = tokio::select! {
+        talked = tokio::time::timeout_at(deadline.at, talk(&mut child, request)) => talked,
+        () = multiplies => Ok(Err(Failure::Multiplied { limit: PROCESSES_LIMIT })),
+    };
     match talked.unwrap_or(Err(Failure::Timeout { after: deadline.after })) {
         Ok(ended) => judge(path, ended),
         Err(failure) => {
@@ -107,6 +117,20 @@ async fn start(command: &mut Command) -> io::Result<Child> {
         }
     }
     command.spawn()
+}
+
+/// Returns once a plugin has started more processes than plugins do.
+async fn multiplies(pid: Option<u32>) {
+    let Some(pid) = pid else { return std::future::pending().await };
+    let mut pause = FIRST_COUNT;
+    loop {
+        tokio::time::sleep(pause).await;
+        let count = tokio::task::spawn_blocking(move || process::descendants(pid, PROCESSES_LIMIT)).await;
+        if count.is_ok_and(|count| count > PROCESSES_LIMIT) {
+            return;
+        }
+        pause *= 2;
+    }
 }
 
 /// How a plugin ended, and what it wrote.
@@ -261,6 +285,26 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("process {child} still runs");
+    }
+
+    #[tokio::test]
+    async fn a_plugin_that_starts_itself_without_end_is_killed_with_all_of_it() {
+        let dir = Dir::new();
+        let pids = dir.path("pids");
+        let path = dir.script("plugin", &format!("echo $$ >>{}; sleep 0.001; \"$0\"; exit 1", pids.display()));
+        let failed = run(&path, [], b"{}", Deadline::within(LONG)).await.unwrap_err();
+        assert!(failed.to_string().contains("more than 100 processes"), "{failed}");
+        let pids = std::fs::read_to_string(pids).unwrap();
+        assert!(pids.lines().count() > PROCESSES_LIMIT);
+        let runs =
+            |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+        for _ in 0..500 {
+            if !pids.lines().any(runs) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("some still run");
     }
 
     #[tokio::test]

@@ -129,6 +129,7 @@ case $CNI_COMMAND in ADD) {} ;; DEL) {} ;; esac"#,
 
 const ADDRESS: &str = r#"echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.5/16"}]}'"#;
 const TWO_ADDRESSES: &str = r#"echo '{"ips": [{"address": "fd00::5/64"}, {"address": "10.1.0.5/16"}]}'"#;
+const ITSELF: &str = r#"echo "$request" | "$0""#;
 const REFUSAL: &str = r#"echo '{"code": 11, "msg": "later", "details": "the pool is full"}'; exit 1"#;
 
 fn sandbox() -> SandboxId {
@@ -297,6 +298,19 @@ async fn a_plugin_that_stays_away_is_given_up_and_the_others_do_their_part() {
     assert_eq!(node.order(), ["first ADD", "second ADD"]);
     node.cni().del("c1", None).await.unwrap();
     assert_eq!(node.order()[2..], ["first DEL"]);
+    assert_eq!(node.left(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_plugin_that_only_starts_itself_is_told_and_the_others_do_their_part() {
+    let node = Node::with_plugins(&[("first", ADDRESS), ("second", "")]);
+    node.plugin("second", ITSELF, ITSELF);
+    let error = node.add(&node.cni()).await.unwrap_err().to_string();
+    assert!(
+        error.contains("plugin second (network pods, 10-pods.conflist)") && error.contains("its own IPAM"),
+        "{error}"
+    );
+    assert_eq!(node.order().last().unwrap(), "first DEL");
     assert_eq!(node.left(), [""; 0]);
 }
 

@@ -1,8 +1,10 @@
-//! What `/proc` tells of a container through its first process: the network that it sees, its open files, its root; and of our own.
+//! What `/proc` tells of a container through its first process: the network that it sees, its open files, its root; of what a process
+//! has started; and of our own.
 //!
 //! **Invariants**: nobody's namespace is entered, nothing is asked of the Engine; a process that has ended is told apart from
 //! what can't be read.
 
+mod descendants;
 mod files;
 mod network;
 mod own;
@@ -13,6 +15,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+pub(crate) use descendants::descendants;
 pub(crate) use files::soft_limit;
 pub use files::{OpenFiles, open_files, open_files_limit};
 pub use network::{Interface, interfaces, interfaces_of};
