@@ -59,6 +59,10 @@ const PLUGINS_LIMIT: Duration = Duration::from_secs(220);
 /// DELs of one sandbox that a missing plugin fails; the next one does without it. A kubelet needs some minutes for so many, and
 /// an upgrade of plugins takes less.
 const ABSENCES_LIMIT: u32 = 9;
+/// After a failed DEL that nobody will ask for again, the next one is tried after so long; then after twice as long each time,
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// but at least as often as this.
+const LAST_RETRY: Duration = Duration::from_secs(300);
 
 /// A pod to be joined to the network.
 #[derive(Clone, Debug)]
@@ -142,7 +146,10 @@ struct Inner {
     addresses: RwLock<HashMap<String, Vec<String>>>,
     /// Read by each ADD and DEL while it runs, written by GC, which the specification wants alone.
     turns: tokio::sync::RwLock<()>,
+    /// Of all plugins of a network together.
     limit: Duration,
+    /// [`FIRST_RETRY`], but in tests.
+    retry: Duration,
     calls: Calls,
 }
 
@@ -152,10 +159,10 @@ pub type Calls = Timings<(String, Verb)>;
 impl Cni {
     /// Takes a first look at the directory of configurations; nothing is run yet. The records are this room's alone.
     pub fn new(dirs: CniDirs, records: Records) -> Self {
-        Cni::with_limit(dirs, records, PLUGINS_LIMIT)
+        Cni::with_times(dirs, records, PLUGINS_LIMIT, FIRST_RETRY)
     }
 
-    fn with_limit(dirs: CniDirs, records: Records, limit: Duration) -> Self {
+    fn with_times(dirs: CniDirs, records: Records, limit: Duration, retry: Duration) -> Self {
         let inner = Inner {
             conf_dir: ConfDir::open(&dirs.conf),
             health: Health::default(),
@@ -165,6 +172,7 @@ impl Cni {
             addresses: RwLock::default(),
             turns: tokio::sync::RwLock::default(),
             limit,
+            retry,
             calls: Calls::default(),
         };
         Cni { inner: Arc::new(inner) }
@@ -263,6 +271,24 @@ impl Cni {
                 Err(error)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the network of a sandbox that is gone down, which [`Cni::del`] has failed to do: as often as it takes, since no kubelet
+    /// will ask for it. What is left at our end is found at the next start.
+    pub async fn del_in_the_end(self, container_id: String) {
+        let mut pause = self.inner.retry;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = LAST_RETRY.min(2 * pause);
+            match self.del(&container_id, None).await {
+                Ok(()) => {
+                    return tracing::info!(sandbox = container_id, "network of a sandbox that is gone taken down");
+                }
+                Err(error) => {
+                    tracing::warn!(sandbox = container_id, %error, "network of a sandbox that is gone stays; tried again in {pause:?}");
+                }
+            }
         }
     }
 

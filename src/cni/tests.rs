@@ -84,7 +84,7 @@ case $CNI_COMMAND in ADD) {} ;; DEL) {} ;; esac"#,
     fn cni_within(&self, limit: Duration) -> Cni {
         let dirs =
             CniDirs { conf: self.dir.path("conf"), bin: vec![self.dir.path("bin")], cache: self.dir.path("cache") };
-        Cni::with_limit(dirs, self.records(), limit)
+        Cni::with_times(dirs, self.records(), limit, Duration::from_millis(50))
     }
 
     fn records(&self) -> Records {
@@ -249,6 +249,20 @@ async fn what_could_not_be_undone_is_left_for_a_del_to_come() {
     assert!(cni.del("c1", None).await.unwrap_err().to_string().contains("failed to DEL"));
     node.plugin("first", "", "");
     cni.del("c1", None).await.unwrap();
+    assert_eq!(node.left(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_nobody_will_ask_for_again_is_tried_until_it_is_done() {
+    let node = Node::with_plugins(&[("first", REFUSAL)]);
+    node.plugin("first", REFUSAL, "exit 1");
+    let cni = node.cni();
+    assert!(node.add(&cni).await.is_err());
+    let retrying = tokio::spawn(cni.clone().del_in_the_end("c1".to_owned()));
+    eventually("tried again", || node.order().len() > 3).await;
+    assert_eq!((node.left(), retrying.is_finished()), (vec!["c1".to_owned()], false));
+    node.plugin("first", "", "");
+    eventually("taken down", || retrying.is_finished()).await;
     assert_eq!(node.left(), [""; 0]);
 }
 

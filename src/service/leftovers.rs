@@ -43,7 +43,10 @@ impl Leftovers {
         for id in attachments.into_iter().filter(|id| gone(id)) {
             match daemon.cni.del(&id, None).await {
                 Ok(()) => tracing::info!(sandbox = id, "network of a sandbox that is gone taken down"),
-                Err(error) => tracing::warn!(sandbox = id, %error, "network of a sandbox that is gone stays"),
+                Err(error) => {
+                    tracing::warn!(sandbox = id, %error, "network of a sandbox that is gone stays; tried again until it is down");
+                    tokio::spawn(daemon.cni.clone().del_in_the_end(id));
+                }
             }
         }
         for id in etc.into_iter().filter(|id| gone(id)) {

@@ -23,6 +23,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut all = trials![Stage::Own(Options::default());
         pods_the_host_and_host_ports_reach_each_other_in_both_families,
         a_failed_add_leaves_no_address_and_no_interface,
+        what_a_failed_add_could_not_undo_is_undone_once_plugins_can,
+        a_namespace_that_vanishes_during_add_leaves_nothing,
+        plugins_that_get_addresses_from_themselves_are_ended,
         readiness_follows_the_configuration,
     ];
     all.extend(trials![Stage::Own(Options { live_restore: true, ..Options::default() }); a_pod_is_taken_down_whatever_is_gone_by_then]);
@@ -262,6 +265,49 @@ async fn a_failed_add_leaves_no_address_and_no_interface(case: Case) {
     assert_eq!(node.addresses(&pod).await.len(), 1000);
     node.case.cri.remove_pod(&pod.id).await.unwrap();
     assert_eq!((node.leases(), node.left()), (Vec::new(), Vec::new()));
+}
+
+/// As when what a plugin depends on is away for a while: nobody will ask for such a sandbox again.
+async fn what_a_failed_add_could_not_undo_is_undone_once_plugins_can(case: Case) {
+    let node = Node::new(case, &[json!({"type": "odd"})]).await;
+    node.script("odd", "cat >/dev/null; exit 1");
+    assert!(node.case.cri.run_pod(&node.case.pod("away")).await.is_err());
+    assert_eq!(node.leases().len(), if has_ipv6() { 2 } else { 1 });
+    assert_eq!(node.case.cri.list_pods(cri::PodSandboxFilter::default()).await.unwrap(), []);
+    node.script("odd", "cat >/dev/null; exit 0");
+    let undone = || async { (node.leases().is_empty() && node.left().is_empty()).then_some(()) };
+    eventually("the addresses are given back", SOON, undone).await;
+}
+
+/// The sandbox's process dies under the hands of the second plugin, which then fails or succeeds.
+async fn a_namespace_that_vanishes_during_add_leaves_nothing(case: Case) {
+    let node = Node::new(case, &[json!({"type": "odd"})]).await;
+    let gone = "pid=${CNI_NETNS#/proc/}; pid=${pid%%/*}; kill -9 $pid; while [ -e $CNI_NETNS ]; do sleep 0.01; done";
+    for (name, then) in
+        [("fails", "exit 3"), ("succeeds", r#"echo '{"cniVersion":"1.0.0","ips":[{"address":"10.1.0.5/9"}]}'"#)]
+    {
+        node.script("odd", &format!("cat >/dev/null; [ $CNI_COMMAND = ADD ] || exit 0; {gone}; {then}"));
+        let ran = node.case.cri.run_pod(&node.case.pod(name)).await;
+        assert_eq!(ran.is_ok(), name == "succeeds", "{ran:?}");
+        if let Ok(id) = &ran {
+            let dead = || async { (node.case.cri.pod_status(id).await.ok()?.state == 1).then_some(()) };
+            eventually("the sandbox is not ready", SOON, dead).await;
+            node.case.cri.remove_pod(id).await.unwrap();
+        }
+        assert_eq!((node.leases(), node.left()), (Vec::new(), Vec::new()), "{name}");
+    }
+}
+
+/// Each call of such a plugin starts the next one: the machine would be full of them.
+async fn plugins_that_get_addresses_from_themselves_are_ended(case: Case) {
+    let node = Node::new(case, &[json!({"type": "ptp", "ipam": {"type": "ptp"}})]).await;
+    let refused = node.case.cri.run_pod(&node.case.pod("circle")).await.unwrap_err();
+    for part in ["plugin ptp", "10-real.conflist", "its own IPAM plugin"] {
+        assert!(refused.message().contains(part), "{}", refused.message());
+    }
+    assert_eq!((node.leases(), node.left()), (Vec::new(), Vec::new()));
+    let all_ended = || async { (!Command::new("pidof").arg("ptp").status().unwrap().success()).then_some(()) };
+    eventually("no such process is left", SOON, all_ended).await;
 }
 
 async fn readiness_follows_the_configuration(case: Case) {

@@ -201,10 +201,12 @@ fn attachment(config: &cri::PodSandboxConfig, id: &str, pid: i32) -> Result<cni:
     })
 }
 
-/// Undoes what a failed attempt has made. What can't be undone is logged: the next attempt clears the name.
+/// Undoes what a failed attempt has made. What can't be undone is logged: the next attempt clears the name, and the network, which
+/// no later attempt has, is tried again.
 async fn undo(daemon: &Daemon, id: &str) {
     if let Err(error) = daemon.cni.del(id, None).await {
-        tracing::warn!(sandbox = id, %error, "network of a failed sandbox not undone");
+        tracing::warn!(sandbox = id, %error, "network of a failed sandbox not undone; tried again until it is");
+        tokio::spawn(daemon.cni.clone().del_in_the_end(id.to_owned()));
     }
     match daemon.engine.remove(id).await {
         Ok(()) => {}
