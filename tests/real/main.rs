@@ -18,7 +18,9 @@
 //! - `resources`  limits, updates, statistics, what the kubelet sends on cgroup v2, oom_score_adj
 //! - `stats`      statistics and metrics of known work, against the kernel's own word
 //! - `defaults`   an engine whose daemon.json has other defaults for everything
+//! - `mounts`     propagation, links, a thousand at once
 //! - `security`   what a security context asks for, held against the container
+//! - `hostile`    images whose configuration means harm
 //! - `images`     pull, status, list, removal, the pinned pause image
 //! - `network`    bridge, host network, ports, DNS, sysctls, namespaces
 //! - `bare`       CNI pods whose network namespace the Engine leaves alone: files of /etc, restarts, many at once
@@ -45,11 +47,13 @@ mod crash;
 mod defaults;
 mod events;
 mod exec;
+mod hostile;
 mod images;
 mod lab;
 mod log_places;
 mod logs;
 mod migrate_page;
+mod mounts;
 mod network;
 mod pod;
 mod pump;
@@ -89,8 +93,10 @@ fn main() -> ExitCode {
         streams::trials(),
         resources::trials(),
         stats::trials(),
+        mounts::trials(),
         security::trials(),
         defaults::trials(),
+        hostile::trials(),
         images::trials(),
         network::trials(),
         bare::trials(),

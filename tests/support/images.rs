@@ -41,7 +41,8 @@ pub(crate) fn load_unique(docker: &Docker, mark: &str, names: &[&str]) {
     load(docker, names, json!({"Cmd": ["sh"], "Labels": {"mark": mark}}));
 }
 
-fn load(docker: &Docker, names: &[&str], config: Value) {
+/// Loads an image with this configuration under these names.
+pub(crate) fn load(docker: &Docker, names: &[&str], config: Value) {
     docker.load(&archive(names, &config));
 }
 
