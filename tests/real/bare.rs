@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut all = trials![Stage::Own(Options::default());
         the_files_of_a_pod_hold_what_was_asked,
         a_pod_that_asks_for_no_dns_has_the_nodes,
+        a_pod_of_ipv6_alone_is_one,
         a_host_network_pod_has_the_engines_files,
         roots_and_mounts_of_a_containers_own_are_respected,
         a_pod_is_what_it_was_made_whatever_the_flag_says_later,
@@ -163,6 +164,19 @@ async fn a_pod_that_asks_for_no_dns_has_the_nodes(mut case: Case) {
         assert_eq!(case.output(&id, "cat /etc/resolv.conf").await, expected, "{name}");
         case.cri.remove_pod(&pod.id).await.unwrap();
     }
+}
+
+async fn a_pod_of_ipv6_alone_is_one(mut case: Case) {
+    let _node = Node::start(&mut case, &[]).await;
+    let [_, v6] = ADDRESSES;
+    let result = json!({"cniVersion": "1.0.0", "ips": [{"address": format!("{v6}/64")}]});
+    write_program(&case.dir.join("bin/giver"), &format!("#!/bin/sh\ncat >/dev/null\necho '{result}'\n"));
+    let pod = case.run_pod("six").await;
+    let network = case.cri.pod_status(&pod.id).await.unwrap().network.unwrap();
+    assert_eq!((network.ip.as_str(), network.additional_ips.as_slice()), (v6, [].as_slice()));
+    let id = case.start(&pod, &sleeper("main")).await;
+    assert_eq!(case.output(&id, "cat /etc/hosts").await, format!("{HOSTS}{v6}\tsix\n"));
+    case.cri.remove_pod(&pod.id).await.unwrap();
 }
 
 async fn a_host_network_pod_has_the_engines_files(mut case: Case) {

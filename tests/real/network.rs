@@ -27,9 +27,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         pid_namespaces_are_apart_unless_asked,
         ipc_is_shared_in_the_pod,
     ];
+    all.extend(trials![Stage::Own(Options { daemon_json: IPV6, ..Options::default() });
+        a_pod_has_both_families_where_the_engine_has_both]);
     all.extend(trials![Stage::Own(Options::default()); a_cni_pod_has_the_plugins_address_and_gives_it_back]);
     all
 }
+
+/// Of an engine whose bridge has both families.
+const IPV6: &str = r#"{"ipv6": true, "fixed-cidr-v6": "fd00:5a4d:6::/64"}"#;
 
 fn namespaces(network: cri::NamespaceMode, pid: cri::NamespaceMode) -> cri::NamespaceOption {
     let ipc = if network == cri::NamespaceMode::Node { network } else { cri::NamespaceMode::Pod };
@@ -105,6 +110,19 @@ async fn a_host_port_leads_into_the_pod(case: Case) {
         (text == "through-the-port\n").then_some(())
     };
     eventually("the port answers", Duration::from_secs(10), answer).await;
+}
+
+async fn a_pod_has_both_families_where_the_engine_has_both(case: Case) {
+    let pod = case.run_pod("both").await;
+    let id = case.start(&pod, &sleeper("main")).await;
+    let network = case.cri.pod_status(&pod.id).await.unwrap().network.unwrap();
+    assert!(network.ip.starts_with("198.18."), "{network:?}");
+    let [second] = network.additional_ips.as_slice() else { panic!("{network:?}") };
+    assert!(second.ip.starts_with("fd00:5a4d:6:"), "{network:?}");
+    let seen = case.output(&id, "ip addr show eth0").await;
+    for ip in [&network.ip, &second.ip] {
+        assert!(seen.contains(&format!(" {ip}/")), "{ip} of {seen}");
+    }
 }
 
 /// A host port, at an address where nothing of this machine listens.

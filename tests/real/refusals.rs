@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 
 use crate::lab::{Case, Stage, by_uid, sh, texts, trials, words};
 use crate::support::client::image_spec;
+use crate::support::images::BUSYBOX;
 
 pub(crate) fn trials() -> Vec<Trial> {
     trials![Stage::Shared;
@@ -17,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         bad_ids_and_numbers_are_refused_by_field,
         bad_image_references_are_refused_by_field,
         what_docker_cannot_do_is_refused_by_name,
+        what_the_engine_is_too_old_for_is_refused_with_the_version_needed,
         a_message_over_the_limit_creates_nothing,
         text_that_is_not_utf8_creates_nothing,
         a_checkpoint_is_refused_with_the_reason,
@@ -330,6 +332,32 @@ async fn what_docker_cannot_do_is_refused_by_name(case: Case) {
     for (config, field) in [(ambient, "add_ambient_capabilities"), (idmapped, "uidMappings")] {
         let refused = case.cri.create(&pod.id, &config, &pod.config).await.unwrap_err();
         assert!(refused.message().contains(field), "{field}: {}", refused.message());
+    }
+    assert_eq!(own_containers(&case).len(), 1);
+}
+
+/// The kubelet and the conformance suite know by the code, and by the first word of the text.
+async fn what_the_engine_is_too_old_for_is_refused_with_the_version_needed(case: Case) {
+    let version = case.lab.engine.docker.get("/version")["ApiVersion"].as_str().unwrap().to_owned();
+    let minor: u32 = version.trim_start_matches("1.").parse().unwrap();
+    let pod = case.run_pod("old").await;
+    let mut image = sh("image", "true");
+    image.mounts = vec![cri::Mount { image: Some(image_spec(BUSYBOX)), ..mount("", "/mnt") }];
+    let mut sub_path = image.clone();
+    sub_path.mounts[0].image_sub_path = "bin".to_owned();
+    let mut device = sh("device", "true");
+    device.cdi_devices = vec![cri::CdiDevice { name: "vendor.example/class=one".to_owned() }];
+    for (config, brought_by, start) in
+        [(image, 48, "ImageVolumeMountFailed: "), (sub_path, 48, "ImageVolumeMountFailed: "), (device, 44, "")]
+    {
+        if minor >= brought_by {
+            eprintln!("left out, this engine has API {version}: a refusal of what came with 1.{brought_by}");
+            continue;
+        }
+        let refused = case.cri.create(&pod.id, &config, &pod.config).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unimplemented, "{}", refused.message());
+        let message = refused.message();
+        assert!(message.starts_with(start) && message.contains(&format!("1.{brought_by}")), "{message}");
     }
     assert_eq!(own_containers(&case).len(), 1);
 }

@@ -13,6 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         limits_reach_the_cgroup_and_the_status,
         an_update_reaches_the_cgroup_and_the_status,
         memory_can_be_raised_and_lowered,
+        swap_is_what_was_asked_and_none_where_nothing_was,
         what_the_kubelet_sends_on_cgroup_v2_is_taken,
         a_negative_oom_score_adj_works_on_every_machine,
         statistics_come_from_the_containers_cgroup,
@@ -56,7 +57,11 @@ async fn told(case: &Case, id: &str) -> cri::LinuxContainerResources {
 
 /// A running container with these limits, in a pod of its own.
 async fn limited(case: &Case, resources: cri::LinuxContainerResources) -> String {
-    let pod = case.run_pod("limited").await;
+    limited_in(case, "limited", resources).await
+}
+
+async fn limited_in(case: &Case, pod: &str, resources: cri::LinuxContainerResources) -> String {
+    let pod = case.run_pod(pod).await;
     let mut config = sleeper("main");
     config.linux.as_mut().unwrap().resources = Some(resources);
     case.start(&pod, &config).await
@@ -103,6 +108,30 @@ async fn memory_can_be_raised_and_lowered(case: Case) {
         case.cri.update(&id, memory(mib)).await.unwrap();
         assert_eq!(memory_limit(&case, &id), (mib << 20).to_string());
         assert_eq!(told(&case, &id).await.memory_limit_in_bytes, mib << 20);
+    }
+}
+
+/// Memory and swap together, as cgroup v1 counts them; on v2 swap alone.
+async fn swap_is_what_was_asked_and_none_where_nothing_was(case: Case) {
+    if case.lab.engine.docker.get("/info")["SwapLimit"] != true {
+        eprintln!("left out, this machine's kernel doesn't limit swap: what containers may swap");
+        return;
+    }
+    let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    for (asked, together) in [(0_i64, 64_i64), (64, 64), (96, 96)] {
+        let resources = cri::LinuxContainerResources {
+            memory_limit_in_bytes: 64 << 20,
+            memory_swap_limit_in_bytes: asked << 20,
+            ..Default::default()
+        };
+        let id = limited_in(&case, &format!("swap{asked}"), resources).await;
+        let held = cgroup_file(&case, &id, ("memory", "memory.memsw.limit_in_bytes"), "memory.swap.max");
+        let expected = (if unified { together - 64 } else { together }) << 20;
+        assert_eq!(held, expected.to_string(), "{asked} MiB asked for");
+        assert_eq!(told(&case, &id).await.memory_swap_limit_in_bytes, together << 20);
+        let more = cri::LinuxContainerResources { memory_limit_in_bytes: 128 << 20, ..Default::default() };
+        case.cri.update(&id, more).await.unwrap();
+        assert_eq!(memory_limit(&case, &id), (128 << 20).to_string(), "swap does not stand in its way");
     }
 }
 

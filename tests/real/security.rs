@@ -38,6 +38,18 @@ const WISHES: &[(&str, Wish, &str, &str)] = &[
         "grep CapEff /proc/self/status",
         "CapEff:\t0000000000001000",
     ),
+    (
+        "add-with-prefix",
+        |context| context.capabilities = Some(capabilities(&["CAP_NET_ADMIN"], &["CAP_CHOWN", "ALL"])),
+        "grep CapEff /proc/self/status",
+        "CapEff:\t0000000000001000",
+    ),
+    (
+        "drop-with-prefix",
+        |context| context.capabilities = Some(capabilities(&["ALL"], &["CAP_CHOWN"])),
+        "touch /tmp/file && chown 7 /tmp/file || echo refused",
+        "refused",
+    ),
     ("groups", |context| context.supplemental_groups = vec![1234, 5678], "id -G", "0 1234 5678"),
     (
         "masked",
@@ -60,7 +72,19 @@ const WISHES: &[(&str, Wish, &str, &str)] = &[
         "grep Seccomp: /proc/self/status",
         "Seccomp:\t0",
     ),
+    (
+        "runtime-default",
+        |context| context.seccomp = Some(cri::SecurityProfile::default()),
+        "grep Seccomp: /proc/self/status",
+        "Seccomp:\t2",
+    ),
+    ("deprecated-default", deprecated_default, "grep Seccomp: /proc/self/status", "Seccomp:\t2"),
 ];
+
+#[expect(deprecated, reason = "old clients still send it")]
+fn deprecated_default(context: &mut cri::LinuxContainerSecurityContext) {
+    context.seccomp_profile_path = "runtime/default".to_owned();
+}
 
 fn capabilities(add: &[&str], drop: &[&str]) -> cri::Capability {
     cri::Capability { add_capabilities: words(add), drop_capabilities: words(drop), ..Default::default() }
@@ -83,8 +107,17 @@ async fn a_privileged_container_may_mount(case: Case) {
         Some(cri::LinuxSandboxSecurityContext { privileged: true, ..Default::default() });
     let pod = case.run(config).await;
     let mut config = sh("main", "mkdir /tmp/mnt && mount -t tmpfs none /tmp/mnt && echo mounted");
-    config.linux.as_mut().unwrap().security_context =
-        Some(cri::LinuxContainerSecurityContext { privileged: true, ..Default::default() });
+    // a profile means nothing beside it, not even one that isn't there
+    let profile = cri::SecurityProfile {
+        profile_type: cri::security_profile::ProfileType::Localhost.into(),
+        localhost_ref: "/no/such/profile.json".to_owned(),
+    };
+    config.linux.as_mut().unwrap().security_context = Some(cri::LinuxContainerSecurityContext {
+        privileged: true,
+        seccomp: Some(profile.clone()),
+        apparmor: Some(profile),
+        ..Default::default()
+    });
     let (status, lines) = case.run_to_end(&pod, &config).await;
     assert_eq!(status.exit_code, 0, "{lines:?}");
     assert_eq!(lines[0].2, "mounted");
