@@ -14,6 +14,7 @@ pub mod disk;
 pub mod figures;
 #[cfg(test)]
 mod fixture;
+mod kills;
 pub mod oom;
 mod parse;
 mod same;
@@ -30,6 +31,7 @@ use std::sync::OnceLock;
 
 use rustix::io::Errno;
 
+pub use kills::OomKills;
 pub(crate) use parse::unescape;
 use parse::{Membership, Mount};
 pub use usage::{CpuTimes, Detail, DeviceIo, HugePages, Memory, Pressure, Pressures, Stall, Swap, Throttling, Usage};

@@ -1,7 +1,18 @@
-//! From "its process is gone" to "EXITED in the index": the log is drained, the engine's last word is read, and only then does
-//! the state change. Two things tell of an exit, the `die` event and the process's pidfd; whichever comes first is enough.
+//! From "its process is gone" to "EXITED in the index": the log is drained, how it ended is learnt, and only then does the state
+//! change.
+//!
+//! ```text
+//!   die event ─▶ its exit code and time ─┐
+//!                                        ├─▶ log drained ─▶ out of memory? ─▶ EXITED ─▶ the engine's record has the last word
+//!   pidfd, listing ─▶ inspect ───────────┘
+//! ```
+//!
+//! Whichever comes first is enough. The event says all that matters, and the engine holds a container locked while it clears up
+//! after it, so that an inspect is answered some 20 to 100 ms later: nobody waits for that but those whom no event told.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -9,20 +20,27 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
 
-use super::model::State;
-use super::{Index, locked};
+use super::model::{Container, Exit, State};
+use super::table::Table;
+use super::{Index, locked, now_ns};
+use crate::cgroup::{self, OomKills};
 use crate::engine::model::ContainerInspect;
 use crate::id::ContainerId;
 use crate::log::Drained;
-use crate::translate;
+use crate::translate::{self, state, time};
 
 /// How long the log may take to be drained before the exit is told all the same.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// How long the engine's `die` event may lag behind the process's end.
 const DIE_LAG: Duration = Duration::from_millis(500);
-/// How long the kernel's out-of-memory verdict may lag behind the exit.
+/// How long after an exit the engine may still tell that memory was wanting.
 const OOM_LAG: Duration = Duration::from_millis(200);
+/// Between two looks whether it has.
+const OOM_LOOK: Duration = Duration::from_millis(20);
+/// Between two looks whether all ends have been told.
+const ENDS_LOOK: Duration = Duration::from_millis(5);
 /// How long one inspect may take.
 const INSPECT_LIMIT: Duration = Duration::from_secs(2);
 /// How long after its process's end the engine may still call a container running.
@@ -37,14 +55,38 @@ const KILLED: i32 = 137;
 /// Exits under way.
 #[derive(Default)]
 pub(super) struct Exits {
-    /// Being drained and inspected: a second teller is ignored.
-    ending: Mutex<HashSet<ContainerId>>,
-    /// The `oom` event has named it.
-    oom: Mutex<HashSet<String>>,
-    /// We asked for its end, so 137 needs no second look.
+    /// Being drained: a second teller is ignored, but for the event's word.
+    ending: Mutex<HashMap<ContainerId, watch::Sender<Option<Exit>>>>,
+    /// Whether it was killed for want of memory: by the `oom` event, or by what its cgroup counted when its process had ended.
+    oom: Mutex<HashMap<String, bool>>,
+    /// We asked for its end, so 137 needs no waiting for an `oom` event.
     stopping: Mutex<HashSet<ContainerId>>,
     /// Whose process has a watcher, by id and pid.
     watched: Mutex<HashSet<(String, i32)>>,
+}
+
+/// While it lives, a container's end is known and not yet told.
+struct Ending {
+    index: Index,
+    id: ContainerId,
+    told: watch::Receiver<Option<Exit>>,
+}
+
+impl Ending {
+    /// What the engine's event tells, once it has come.
+    async fn exit(&mut self) -> Exit {
+        match self.told.wait_for(Option::is_some).await.map(|exit| *exit) {
+            Ok(Some(exit)) => exit,
+            // its sender lives as long as it does
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        locked(&self.index.inner.exits.ending).remove(&self.id);
+    }
 }
 
 impl Index {
@@ -56,13 +98,13 @@ impl Index {
     /// Notes the `oom` event.
     pub(super) fn saw_oom(&self, id: &str) {
         if self.table().has(id) {
-            locked(&self.inner.exits.oom).insert(id.to_owned());
+            locked(&self.inner.exits.oom).insert(id.to_owned(), true);
         }
     }
 
     /// Whether a container's end is known and not yet told.
     pub(super) fn is_ending(&self, id: &str) -> bool {
-        locked(&self.inner.exits.ending).contains(id)
+        locked(&self.inner.exits.ending).contains_key(id)
     }
 
     /// Drops what was noted of a container that is gone.
@@ -82,8 +124,10 @@ impl Index {
         }
         let index = self.clone();
         tokio::spawn(async move {
+            let kills = OomKills::of_pid(pid);
             let ended = wait_for_end(process).await;
             if ended.is_ok() {
+                index.note_oom_kills(&watched.0, kills.and_then(|kills| kills.count()));
                 tokio::time::sleep(DIE_LAG).await;
             }
             locked(&index.inner.exits.watched).remove(&watched);
@@ -107,7 +151,7 @@ impl Index {
             self.sandbox_ended(id);
         }
         if let Some(container) = container {
-            self.container_ended(&container.id);
+            self.container_ended(&container.id, None);
         }
     }
 
@@ -122,21 +166,87 @@ impl Index {
         });
     }
 
-    /// A container has ended: drains its log, asks the engine how it ended, and makes it EXITED.
-    pub fn container_ended(&self, id: &ContainerId) {
-        if !locked(&self.inner.exits.ending).insert(id.clone()) {
-            return;
+    /// A container has ended, as the engine's event tells or, with None, as somebody else has found out.
+    pub fn container_ended(&self, id: &ContainerId, exit: Option<Exit>) {
+        if let Some(ending) = self.begin_ending(id, exit) {
+            let index = self.clone();
+            tokio::spawn(async move { index.end_container(ending).await });
         }
-        let (index, id) = (self.clone(), id.clone());
-        tokio::spawn(async move {
-            index.end_container(&id).await;
-            locked(&index.inner.exits.ending).remove(&id);
-        });
     }
 
-    /// One that ended as soon as it was started may not have been followed yet: its log is taken up here, then drained.
-    async fn end_container(&self, id: &ContainerId) {
-        let Some(mut inspect) = self.inspect_ended(id).await else { return };
+    /// A container has been found ended, with the engine's record of it.
+    pub(super) fn container_found_ended(&self, id: &ContainerId, record: ContainerInspect) {
+        if let Some(ending) = self.begin_ending(id, None) {
+            let index = self.clone();
+            tokio::spawn(async move { index.end_as_recorded(&ending.id, record, None).await });
+        }
+    }
+
+    /// Waits until all ends that are known have been told; a log that can't be drained is not waited for.
+    pub(super) async fn ends_told(&self) {
+        let end = tokio::time::Instant::now() + DRAIN_LIMIT;
+        while !locked(&self.inner.exits.ending).is_empty() && tokio::time::Instant::now() < end {
+            tokio::time::sleep(ENDS_LOOK).await;
+        }
+    }
+
+    /// None when it is under way; then the event's word is passed on.
+    fn begin_ending(&self, id: &ContainerId, exit: Option<Exit>) -> Option<Ending> {
+        match locked(&self.inner.exits.ending).entry(id.clone()) {
+            Entry::Occupied(ending) => {
+                if exit.is_some() {
+                    ending.get().send_replace(exit);
+                }
+                None
+            }
+            Entry::Vacant(place) => {
+                let (sender, told) = watch::channel(exit);
+                place.insert(sender);
+                Some(Ending { index: self.clone(), id: id.clone(), told })
+            }
+        }
+    }
+
+    /// Makes it EXITED by the event's word or the engine's record, whichever is there first; the record then has the last word.
+    async fn end_container(&self, mut ending: Ending) {
+        let id = ending.id.clone();
+        let run_ns = self.table().container(id.as_str()).map_or(0, |known| known.started_at_ns);
+        let mut record = pin!(self.inspect_ended(&id, run_ns));
+        let (inspect, verdict) = tokio::select! {
+            biased;
+            exit = ending.exit() => {
+                let verdict = self.end_as_told(&id, exit).await;
+                if verdict.is_some() {
+                    drop(ending);
+                }
+                (record.await, verdict)
+            }
+            inspect = &mut record => (inspect, None),
+        };
+        // what has been told already is not mixed up with a later run
+        let is_the_end =
+            |seen: &ContainerInspect| verdict.is_none() || time::parse_ns(&seen.state.started_at) == run_ns;
+        if let Some(inspect) = inspect.filter(is_the_end) {
+            self.end_as_recorded(&id, inspect, verdict).await;
+        }
+    }
+
+    /// Makes a container EXITED by the event's word alone, and says whether it was killed for want of memory. None when the table
+    /// doesn't have the run that the event is about, so that only the engine's record can tell.
+    async fn end_as_told(&self, id: &ContainerId, exit: Exit) -> Option<bool> {
+        let known = run_until(&self.table(), id, exit)?;
+        self.drain_log(&known).await;
+        let oom_killed = self.killed_for_memory(id, exit).await;
+        self.change(|table| {
+            if let Some(known) = run_until(table, id, exit) {
+                table.put_container(state::ended(known, exit, oom_killed));
+            }
+        });
+        Some(oom_killed)
+    }
+
+    /// Takes in the engine's record of an end; without a verdict it hasn't been told yet.
+    async fn end_as_recorded(&self, id: &ContainerId, mut inspect: ContainerInspect, verdict: Option<bool>) {
         let Some(seen) = translate::container::from_inspect(&inspect) else {
             tracing::warn!(container = %id, name = inspect.name, "has been renamed and is no longer ours");
             return self.remove(id.as_str());
@@ -144,26 +254,42 @@ impl Index {
         if !self.table().has(id.as_str()) {
             return;
         }
-        self.follow_log(&seen).await;
-        if self.inner.pumps.drain(id, DRAIN_LIMIT).await == Drained::TimedOut {
-            tracing::warn!(container = %id, limit = ?DRAIN_LIMIT, "log not drained in time; its end comes later");
-        }
-        if inspect.state.exit_code == KILLED && !inspect.state.oom_killed {
-            inspect.state.oom_killed = self.killed_for_memory(id).await;
-        }
+        let oom_killed = match verdict {
+            Some(oom_killed) => oom_killed,
+            None => {
+                self.drain_log(&seen).await;
+                let exit = Exit { code: seen.exit_code, at_ns: seen.finished_at_ns };
+                inspect.state.oom_killed || self.killed_for_memory(id, exit).await
+            }
+        };
+        inspect.state.oom_killed |= oom_killed;
         if let Some(mut container) = translate::container::from_inspect(&inspect) {
             self.keep_beside_docker(&mut container);
             self.change(|table| table.put_container(container));
         }
     }
 
-    /// Inspects until the engine has committed the exit. None when the container is gone, or only a new listing can tell.
-    async fn inspect_ended(&self, id: &ContainerId) -> Option<ContainerInspect> {
+    /// One that ended as soon as it was started may not have been followed yet: its log is taken up here, then drained.
+    async fn drain_log(&self, container: &Container) {
+        self.follow_log(container).await;
+        if self.inner.pumps.drain(&container.id, DRAIN_LIMIT).await == Drained::TimedOut {
+            tracing::warn!(container = %container.id, limit = ?DRAIN_LIMIT, "log not drained in time; its end comes later");
+        }
+    }
+
+    /// Inspects until the engine has committed the end of a run, which is named by its start if that is known. None when the
+    /// container is gone or runs again, or only a new listing can tell.
+    async fn inspect_ended(&self, id: &ContainerId, run_ns: i64) -> Option<ContainerInspect> {
         let began = tokio::time::Instant::now();
         let mut pause = LOOK;
         while began.elapsed() < COMMIT_LIMIT {
             match self.inner.engine.inspect(id.as_str(), INSPECT_LIMIT).await {
                 Ok(inspect) if !inspect.state.running => return Some(inspect),
+                // somebody else has started it again
+                Ok(inspect) if run_ns > 0 && time::parse_ns(&inspect.state.started_at) > run_ns => {
+                    self.take_in(&inspect).await;
+                    return None;
+                }
                 Ok(_) => {}
                 Err(error) if error.is_not_found() => {
                     self.remove(id.as_str());
@@ -178,22 +304,40 @@ impl Index {
         None
     }
 
-    /// The engine learns of an out-of-memory kill from its own event, which may come after the exit.
-    async fn killed_for_memory(&self, id: &ContainerId) -> bool {
-        if locked(&self.inner.exits.stopping).contains(id) {
-            return false;
-        }
-        let step = Duration::from_millis(20);
-        let mut waited = Duration::ZERO;
-        while waited < OOM_LAG {
-            if locked(&self.inner.exits.oom).contains(id.as_str()) {
-                return true;
+    /// The kernel's verdict on a process that has just ended: the cgroup is still there, since the runtime hasn't reaped it yet.
+    fn note_oom_kills(&self, id: &str, count: Result<u64, cgroup::Error>) {
+        match count {
+            Ok(count) if self.table().container(id).is_ok() => {
+                locked(&self.inner.exits.oom).insert(id.to_owned(), count > 0);
             }
-            tokio::time::sleep(step).await;
-            waited += step;
+            Ok(_) => {}
+            Err(error) => tracing::debug!(id, %error, "whether memory was wanting is left to the engine's event"),
         }
-        false
     }
+
+    /// Whether a container was killed for want of memory. Without the kernel's verdict that is known by an event of the engine,
+    /// which may come after the exit.
+    async fn killed_for_memory(&self, id: &ContainerId, exit: Exit) -> bool {
+        let ago_ns = u64::try_from(now_ns().saturating_sub(exit.at_ns)).unwrap_or_default();
+        let end = tokio::time::Instant::now() + OOM_LAG.saturating_sub(Duration::from_nanos(ago_ns));
+        loop {
+            if let Some(verdict) = locked(&self.inner.exits.oom).remove(id.as_str()) {
+                return verdict;
+            }
+            let asked_for = locked(&self.inner.exits.stopping).contains(id);
+            if exit.code != KILLED || asked_for || tokio::time::Instant::now() >= end {
+                return false;
+            }
+            tokio::time::sleep(OOM_LOOK).await;
+        }
+    }
+}
+
+/// The container whose run an event tells the end of; not one that a listing alone has told of, nor a later run.
+fn run_until(table: &Table, id: &ContainerId, exit: Exit) -> Option<Container> {
+    let known = table.container(id.as_str()).ok()?;
+    let is_its_end = known.state == State::Running && (1..=exit.at_ns).contains(&known.started_at_ns);
+    is_its_end.then(|| (*known).clone())
 }
 
 /// Waits until a process has ended; an error when it can't be watched.

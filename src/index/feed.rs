@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::model::Exit;
 use super::{EngineFacts, Index, now_ns};
 use crate::engine::model::Event;
 use crate::engine::{Error, Events};
@@ -52,6 +53,8 @@ async fn connect(index: &Index) -> Result<UnboundedReceiver<Event>, Error> {
     let events = read(engine.events().await?);
     index.relist(true).await?;
     index.images().sync().await?;
+    // what has ended while nobody looked is not shown as running
+    index.ends_told().await;
     index.inner.events.begin();
     index.inner.health.send_modify(|health| {
         health.synced = true;
@@ -138,7 +141,9 @@ fn take(index: &Index, event: Event) {
         ("container", "die") => {
             index.sandbox_ended(id);
             if index.table().container(id).is_ok() {
-                index.container_ended(&ContainerId::new(id));
+                let code = attribute("exitCode").and_then(|code| code.parse().ok());
+                let exit = code.map(|code| Exit { code, at_ns: event.time_ns });
+                index.container_ended(&ContainerId::new(id), exit);
             }
         }
         ("container", "destroy") => index.remove(id),

@@ -33,14 +33,14 @@ impl Index {
                 self.follow_log(&container).await;
                 let id = container.id.clone();
                 self.change(|table| table.put_container(as_running(container)));
-                self.container_ended(&id);
+                self.container_found_ended(&id, inspect.clone());
             }
             State::Running => {
                 self.follow_log(&container).await;
                 let id = container.id.clone();
                 if !self.put_container(container) {
                     // an old view: the end of its log is known already, or comes by the way of its exit
-                    self.container_ended(&id);
+                    self.container_ended(&id, None);
                 }
             }
             _ => {
@@ -140,7 +140,7 @@ impl Index {
         match (translate::sandbox::from_inspect(&listed), translate::container::from_inspect(&listed)) {
             (Some(sandbox), _) if is_known && !sandbox.ready => self.sandbox_ended(&item.id),
             (_, Some(container)) if is_known && container.state != State::Running => {
-                self.container_ended(&container.id);
+                self.container_ended(&container.id, None);
             }
             (Some(mut sandbox), _) if !is_known => {
                 sandbox.created_at_ns = created_at_ns(sandbox.created_at_ns);

@@ -189,6 +189,15 @@ impl Container {
     }
 }
 
+/// How a container's process ended, as the Engine's event tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// 128 and the signal's number when a signal ended it.
+    pub code: i32,
+    /// Nanoseconds since the epoch.
+    pub at_ns: i64,
+}
+
 /// What can happen to a sandbox or a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happening {

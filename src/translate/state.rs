@@ -1,8 +1,8 @@
 //! Where a container stands: Docker's words into CRI's, with reason and times. Pure.
 
 use super::time;
-use crate::engine::model::{ContainerInspect, ContainerState};
-use crate::index::model::State;
+use crate::engine::model::ContainerInspect;
+use crate::index::model::{Container, Exit, State};
 
 /// The state of a listed container; `running` as inspect tells it, or as the listing's state says.
 pub fn state(status: &str, running: bool) -> State {
@@ -48,15 +48,25 @@ pub(super) fn life(inspect: &ContainerInspect, created_at_ns: i64) -> Life {
         // of one that ends at once the Engine may tell an end before the start
         life.finished_at_ns = life.finished_at_ns.max(life.started_at_ns);
         life.exit_code = said.exit_code;
-        life.reason = reason(said, never_ran).to_owned();
+        life.reason = reason(said.exit_code, said.oom_killed, never_ran).to_owned();
         life.message.clone_from(&said.error);
     }
     life
 }
 
-fn reason(said: &ContainerState, never_ran: bool) -> &'static str {
-    match said.exit_code {
-        _ if said.oom_killed => "OOMKilled",
+/// A container that ran, with its end.
+pub fn ended(mut container: Container, exit: Exit, oom_killed: bool) -> Container {
+    container.state = State::Exited;
+    container.pid = 0;
+    container.finished_at_ns = exit.at_ns;
+    container.exit_code = exit.code;
+    reason(exit.code, oom_killed, false).clone_into(&mut container.reason);
+    container
+}
+
+fn reason(exit_code: i32, oom_killed: bool, never_ran: bool) -> &'static str {
+    match exit_code {
+        _ if oom_killed => "OOMKilled",
         _ if never_ran => "ContainerCannotRun",
         0 => "Completed",
         _ => "Error",
@@ -66,6 +76,7 @@ fn reason(said: &ContainerState, never_ran: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::model::ContainerState;
 
     const START: &str = "2023-11-14T22:13:20Z";
     const END: &str = "2023-11-14T22:13:21Z";

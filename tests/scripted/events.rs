@@ -9,6 +9,7 @@ use serde_json::json;
 use tonic::{Code, Streaming};
 
 use super::dockerd::DOCKER_20_10;
+use super::script::Act;
 use super::stage::{Stage, eventually, sandbox_name};
 
 type Events = Streaming<cri::ContainerEventResponse>;
@@ -102,6 +103,60 @@ async fn who_follows_from_our_start_hears_only_what_is_new() {
     assert_eq!(stage.pods().await.unwrap().len(), 1);
     let new = stage.run_pod("new").await;
     assert_eq!(by_id(&told(&mut events).await), BTreeMap::from([(new.as_str(), LIFE[..2].to_vec())]));
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_had_ended_before_our_start_is_never_shown_as_running_and_no_news() {
+    let prepare = |dockerd: &super::dockerd::Dockerd| {
+        let sandbox = dockerd.put(&sandbox_name("a"), json!({ "io.kubernetes.docker.type": "podsandbox" }), true);
+        let labels = json!({ "io.kubernetes.docker.type": "container", "io.kubernetes.sandbox.id": sandbox });
+        let id = dockerd.put("k8s_main_a_default_uid-of-a_0", labels, true);
+        dockerd.end_silently(&id, 3);
+        dockerd.always("GET", "/containers/*/json", Act::Delay(Duration::from_millis(200)));
+    };
+    let stage = Stage::with(&[], prepare).await;
+    let mut events = stage.cri.events().await.unwrap();
+    stage.dockerd.start(DOCKER_20_10);
+    let first = eventually("the first answer", 10, async || stage.containers().await.ok()).await;
+    assert_eq!(first.into_values().collect::<Vec<_>>(), [cri::ContainerState::ContainerExited]);
+    assert!(told(&mut events).await.is_empty());
+    assert_eq!(stage.dockerd.count("GET", "/containers/*/json"), 2);
+    stage.dockerd.as_usual("GET", "/containers/*/json");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_is_told_while_the_engine_still_clears_up() {
+    let stage = Stage::new().await;
+    let (_, id) = stage.run_container("a").await;
+    let mut events = stage.cri.events().await.unwrap();
+    stage.dockerd.always("GET", "/containers/*/json", Act::Hang);
+    stage.dockerd.end_silently(&id, 3);
+    stage.dockerd.tell("die", &id);
+    let told = tokio::time::timeout(Duration::from_millis(500), events.message()).await.unwrap().unwrap().unwrap();
+    let status = &told.containers_statuses[0];
+    assert_eq!((told.container_event_type(), status.state()), (LIFE[2], cri::ContainerState::ContainerExited));
+    assert_eq!((status.exit_code, status.reason.as_str()), (3, "Error"));
+    assert!(status.finished_at > status.started_at);
+    stage.dockerd.as_usual("GET", "/containers/*/json");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_an_earlier_run_does_not_end_the_next() {
+    let stage = Stage::new().await;
+    let (_, id) = stage.run_container("a").await;
+    let mut events = stage.cri.events().await.unwrap();
+    stage.dockerd.say(
+        &json!({
+            "Type": "container", "Action": "die", "timeNano": 1,
+            "Actor": { "ID": id, "Attributes": { "exitCode": "3" } },
+        })
+        .to_string(),
+    );
+    assert!(told(&mut events).await.is_empty());
+    assert_eq!(stage.containers().await.unwrap()[&id], cri::ContainerState::ContainerRunning);
     stage.end().await;
 }
 

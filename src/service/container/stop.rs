@@ -67,7 +67,7 @@ impl Daemon {
 
     /// Waits until the index has the container's end; it is told of it in case the Engine's event is lost.
     async fn settled(&self, id: &ContainerId) -> Result<()> {
-        self.index.container_ended(id);
+        self.index.container_ended(id, None);
         let ended = self.index.wait_for(|table| match table.container(id.as_str()) {
             Ok(container) if container.state == State::Running => None,
             _ => Some(()),
