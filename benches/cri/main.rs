@@ -10,7 +10,7 @@
 //! own: a machine that slows down slows all of them. Without arguments the contestants are this crate's dockershim on a private engine
 //! (root needed) and, on the same engine, the same Docker calls made directly; `--start` adds other adapters, each with a
 //! private engine of its own. With `NAME=unix://PATH` arguments they are these sockets, and `--docker` names the floor's engine. What a
-//! socket's adapter asks of its engine can only be counted when it was started here.
+//! socket's adapter asks of its engine can only be counted when it was started here. `--events` measures something else instead.
 //!
 //! Everything that was made is removed, also after a failure, Ctrl-C or SIGTERM; an engine that was not started here keeps nothing
 //! but images that an adapter pins. The proxies cost each engine call some 50 µs, the floor's as well.
@@ -22,10 +22,12 @@
 //! - `kubelet`    a contestant that is called by CRI
 //! - `floor`      the contestant that is Docker itself
 //! - `race`       the turns, the clock and the counter
+//! - `events`     what `--events` measures instead
 //! - `table`      medians and ratios
 
 #[path = "../shared/adapter.rs"]
 mod adapter;
+mod events;
 mod floor;
 mod kubelet;
 mod operation;
@@ -60,6 +62,9 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(options: &Options) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
+    if let Some(number) = options.events {
+        return events::run(&mut std::io::stdout().lock(), options, number, &stop).await;
+    }
     let mut world = World::build(options)?;
     let raced = race::run(&mut world.contestants, options, &stop).await;
     let cleared = world.clear().await;

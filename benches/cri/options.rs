@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// What is run in a container; must exit with 0
     #[arg(long, value_name = "WORDS", value_delimiter = ' ', default_value = "/pause exit 0")]
     pub(crate) exec: Vec<String>,
+    /// Instead of all that: end so many containers of the standing pods, and tell how late and how often each end is told
+    #[arg(long, value_name = "N", conflicts_with_all = ["sockets", "start"])]
+    pub(crate) events: Option<usize>,
 }
 
 impl Options {

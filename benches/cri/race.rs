@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::operation::{Operation, Pod};
 use super::options::Options;
@@ -12,6 +13,8 @@ use super::world::Contestant;
 
 /// After each change: what an adapter asks its engine because of it belongs to it, and must not slow the next in turn.
 const AFTERMATH: Duration = Duration::from_millis(100);
+/// Standing pods on their way at once.
+const AT_ONCE: usize = 4;
 /// An operation that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -36,10 +39,10 @@ pub(crate) async fn run(
     for contestant in contestants.iter_mut().rev() {
         contestant.prepare().await.with_context(|| format!("{}: prepare", contestant.name))?;
     }
-    let mut race = Race { contestants, stop, results: Results::new() };
-    for number in 0..options.pods {
-        race.live(number, &Operation::BIRTH).await?;
+    for contestant in &*contestants {
+        stand(contestant, options.pods, stop).await.with_context(|| format!("{}: standing pods", contestant.name))?;
     }
+    let mut race = Race { contestants, stop, results: Results::new() };
     for number in options.pods..=options.pods + options.iterations {
         if number == options.pods + 1 {
             race.results.clear();
@@ -47,6 +50,19 @@ pub(crate) async fn run(
         race.live(number, &Operation::LIFE).await?;
     }
     Ok(race.results)
+}
+
+/// Brings standing pods into being, unmeasured and some at once.
+pub(crate) async fn stand(contestant: &Contestant, pods: usize, stop: &AtomicBool) -> anyhow::Result<Vec<Pod>> {
+    let births = (0..pods).map(|number| async move {
+        let mut pod = Pod::new(number);
+        for operation in Operation::BIRTH {
+            ensure!(!stop.load(Ordering::Relaxed), "stopped by a signal");
+            contestant.act(operation, &mut pod).await.with_context(|| format!("{operation:?} {number}"))?;
+        }
+        anyhow::Ok(pod)
+    });
+    stream::iter(births).buffered(AT_ONCE).try_collect().await
 }
 
 struct Race<'a> {

@@ -64,7 +64,7 @@ fn calls(samples: &Samples) -> Option<u32> {
 }
 
 /// By nearest rank; None of none.
-fn percentile<T: Ord + Copy>(values: &[T], percent: usize) -> Option<T> {
+pub(crate) fn percentile<T: Ord + Copy>(values: &[T], percent: usize) -> Option<T> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
     let rank = (sorted.len() * percent).div_ceil(100);

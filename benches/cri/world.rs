@@ -89,7 +89,8 @@ impl Contestant {
         Ok(Contestant { name: "docker".to_owned(), side: Side::Floor(floor), proxy: Some(proxy) })
     }
 
-    fn kubelet(name: &str, socket: &Path, proxy: Option<Proxy>, uid: &str, options: &Options) -> Contestant {
+    /// One who is called by CRI.
+    pub(crate) fn kubelet(name: &str, socket: &Path, proxy: Option<Proxy>, uid: &str, options: &Options) -> Contestant {
         Contestant { name: name.to_owned(), side: Side::Kubelet(Kubelet::new(socket, uid, options)), proxy }
     }
 
