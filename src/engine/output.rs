@@ -25,8 +25,11 @@ pub(super) enum Framing {
     Multiplexed,
 }
 
-/// Room for one read; the Engine writes frames of up to 32 KiB.
-const READ_BYTES: usize = 64 << 10;
+/// Bytes before each frame's payload.
+const HEAD: usize = 8;
+
+/// Room for one read: two of the largest frames that the Engine writes.
+const READ_BYTES: usize = 2 * (HEAD + (32 << 10));
 
 /// Splits the byte stream into chunks; pure, so that any cut of the input gives the same result.
 #[derive(Default)]
@@ -37,34 +40,54 @@ struct Frames {
 }
 
 impl Frames {
-    /// The next piece of payload that is there; None when more input is needed.
+    /// What is there for one stream, out of as many frames as follow each other; None when more input is needed.
     fn next(&mut self) -> Result<Option<(Stream, Bytes)>, u8> {
+        // payloads are moved together over the heads between them: the client is sent few large pieces instead of many small ones
+        let (mut joined, mut read, mut whose) = (0, 0, Stream::Stdout);
         loop {
-            if let Some((stream, left)) = self.current.take() {
-                if left == 0 {
-                    continue;
-                }
-                if self.buffer.is_empty() {
-                    self.current = Some((stream, left));
-                    return Ok(None);
-                }
-                let take = left.min(self.buffer.len());
-                self.current = Some((stream, left - take));
-                return Ok(Some((stream, self.buffer.split_to(take).freeze())));
-            }
-            if self.buffer.len() < 8 {
-                return Ok(None);
-            }
-            let stream = match self.buffer[0] {
-                0 | 1 => Stream::Stdout,
-                2 => Stream::Stderr,
-                other => return Err(other),
+            let (stream, left) = match self.current {
+                Some((stream, left @ 1..)) => (stream, left),
+                _ => match head(&self.buffer[read..]) {
+                    Ok(Some(frame)) => {
+                        read += HEAD;
+                        frame
+                    }
+                    Err(byte) if joined == 0 => return Err(byte),
+                    Ok(None) | Err(_) => break,
+                },
             };
-            self.buffer.advance(4);
-            let length = self.buffer.get_u32();
-            self.current = Some((stream, usize::try_from(length).unwrap_or(usize::MAX)));
+            self.current = Some((stream, left));
+            if joined == 0 {
+                self.buffer.advance(read);
+                (read, whose) = (0, stream);
+            } else if stream != whose {
+                break;
+            }
+            let here = left.min(self.buffer.len() - read);
+            if read > joined {
+                self.buffer.copy_within(read..read + here, joined);
+            }
+            (joined, read) = (joined + here, read + here);
+            self.current = Some((stream, left - here));
+            if here < left {
+                break;
+            }
         }
+        let mut payload = self.buffer.split_to(read);
+        payload.truncate(joined);
+        Ok((joined > 0).then(|| (whose, payload.freeze())))
     }
+}
+
+/// Reads a frame's head, if it is there: its stream and the length of its payload. Fails with the number of no stream.
+fn head(input: &[u8]) -> Result<Option<(Stream, usize)>, u8> {
+    let Some((&[number, _, _, _, length @ ..], _)) = input.split_first_chunk::<HEAD>() else { return Ok(None) };
+    let stream = match number {
+        0 | 1 => Stream::Stdout,
+        2 => Stream::Stderr,
+        other => return Err(other),
+    };
+    Ok(Some((stream, usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX))))
 }
 
 /// A process's output as it comes.
@@ -155,9 +178,27 @@ mod tests {
         }
     }
 
+    fn frames(wire: &[Vec<u8>]) -> Frames {
+        Frames { buffer: BytesMut::from(&wire.concat()[..]), current: None }
+    }
+
     #[test]
-    fn an_unknown_stream_is_an_error() {
-        let mut frames = Frames { buffer: BytesMut::from(&frame(7, b"x")[..]), current: None };
+    fn neighbours_of_one_stream_are_one_piece() {
+        let wire = [frame(1, b"a"), frame(1, b""), frame(1, b"b"), frame(2, b"c"), frame(1, b"de")];
+        let mut frames = frames(&wire);
+        let last = frames.buffer.split_off(frames.buffer.len() - 1);
+        assert_eq!(frames.next(), Ok(Some((Stream::Stdout, Bytes::from_static(b"ab")))));
+        assert_eq!(frames.next(), Ok(Some((Stream::Stderr, Bytes::from_static(b"c")))));
+        assert_eq!(frames.next(), Ok(Some((Stream::Stdout, Bytes::from_static(b"d")))));
+        assert_eq!(frames.next(), Ok(None));
+        frames.buffer.unsplit(last);
+        assert_eq!(frames.next(), Ok(Some((Stream::Stdout, Bytes::from_static(b"e")))));
+    }
+
+    #[test]
+    fn an_unknown_stream_is_an_error_behind_what_came_before_it() {
+        let mut frames = frames(&[frame(1, b"a"), frame(7, b"x")]);
+        assert_eq!(frames.next(), Ok(Some((Stream::Stdout, Bytes::from_static(b"a")))));
         assert_eq!(frames.next(), Err(7));
     }
 }
