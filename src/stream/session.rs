@@ -136,17 +136,23 @@ async fn to_exit(
     stderr: &mut Option<Sink>,
     exit: &mut ExecExit,
 ) -> Result<i32, engine::Error> {
-    let code = loop {
-        tokio::select! {
-            chunk = output.next() => match chunk? {
-                Some((stream, bytes)) => deliver(stream, bytes, stdout, stderr).await,
-                None => {
-                    exit.is_near();
-                    return exit.code().await;
-                }
-            },
-            code = exit.code() => break code?,
+    let ended = {
+        // asked for once: each chunk would otherwise set its timers anew
+        let code = exit.code();
+        tokio::pin!(code);
+        loop {
+            tokio::select! {
+                chunk = output.next() => match chunk? {
+                    Some((stream, bytes)) => deliver(stream, bytes, stdout, stderr).await,
+                    None => break None,
+                },
+                code = &mut code => break Some(code?),
+            }
         }
+    };
+    let Some(code) = ended else {
+        exit.is_near();
+        return exit.code().await;
     };
     while let Ok(Ok(Some((stream, bytes)))) = timeout(LINGER, output.next()).await {
         deliver(stream, bytes, stdout, stderr).await;
