@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
         let Some(said) = protocol.read(&message) else { continue };
         if let Said::Data(channel, data) = &said {
             let written = match protocol.write(*channel, data) {
-                Payload::Binary(payload) => payload,
+                Payload::Binary(channel, bytes) => [&channel[..], bytes].concat(),
                 Payload::Text(text) => text.into_bytes(),
             };
             // channel 255 of the fifth version is how a channel is ended

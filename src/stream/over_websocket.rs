@@ -83,7 +83,7 @@ impl Out {
     pub(super) async fn send(&self, channel: u8, bytes: &[u8]) -> Result<(), Gone> {
         let mut outgoing = self.outgoing.lock().await;
         let sent = match self.protocol.write(channel, bytes) {
-            Payload::Binary(payload) => outgoing.send(BINARY, &[&payload]).await,
+            Payload::Binary(channel, bytes) => outgoing.send(BINARY, &[&channel, bytes]).await,
             Payload::Text(text) => outgoing.send(TEXT, &[text.as_bytes()]).await,
         };
         self.answer(&mut outgoing);

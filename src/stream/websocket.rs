@@ -60,9 +60,9 @@ pub enum Said {
 
 /// What a message carries.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Payload {
-    /// In a binary message.
-    Binary(Vec<u8>),
+pub enum Payload<'a> {
+    /// In a binary message: the channel's number, and what follows it.
+    Binary([u8; 1], &'a [u8]),
     /// In a text message.
     Text(String),
 }
@@ -89,14 +89,9 @@ impl Subprotocol {
     }
 
     /// A message's payload.
-    pub fn write(&self, channel: u8, bytes: &[u8]) -> Payload {
+    pub fn write<'a>(&self, channel: u8, bytes: &'a [u8]) -> Payload<'a> {
         match self.encoding {
-            Encoding::Binary => {
-                let mut payload = Vec::with_capacity(1 + bytes.len());
-                payload.push(channel);
-                payload.extend_from_slice(bytes);
-                Payload::Binary(payload)
-            }
+            Encoding::Binary => Payload::Binary([channel], bytes),
             Encoding::Base64 => {
                 let mut text = String::with_capacity(1 + bytes.len().div_ceil(3) * 4);
                 text.push(char::from(b'0'.saturating_add(channel)));
@@ -145,7 +140,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(channel in 0u8..10, bytes in prop::collection::vec(any::<u8>(), 0..200), which in 0usize..5) {
             let payload = match SESSION[which].write(channel, &bytes) {
-                Payload::Binary(payload) => payload,
+                Payload::Binary(channel, bytes) => [&channel[..], bytes].concat(),
                 Payload::Text(text) => text.into_bytes(),
             };
             prop_assert_eq!(SESSION[which].read(&payload.into()), Some(Said::Data(channel, bytes.into())));
