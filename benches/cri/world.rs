@@ -55,7 +55,9 @@ impl World {
         let own = ("dockershim".to_owned(), OWN.to_owned());
         let (mut contestants, mut adapters) = (Vec::new(), Vec::new());
         for (name, command) in std::iter::once(&own).chain(&options.start) {
-            let engine = Engine::start(engine::Options::default());
+            // other adapters have pause containers of an oom_score_adj that not every machine can give
+            let raises_oom_scores = !contestants.is_empty();
+            let engine = Engine::start(engine::Options { raises_oom_scores, ..engine::Options::default() });
             if contestants.is_empty() {
                 contestants.push(Contestant::floor(&engine.socket(), uid, options)?);
             }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
+use dockershim::pause;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::workspace;
@@ -29,7 +30,7 @@ impl Adapter {
         let log = std::fs::File::create(dir.join("log"))?;
         let cri = socket_in(&dir).display().to_string();
         let filled = command.replace("{cri}", &cri).replace("{docker}", &docker.display().to_string());
-        let filled = filled.replace("{dir}", &dir.display().to_string());
+        let filled = filled.replace("{dir}", &dir.display().to_string()).replace("{pause}", pause::reference());
         let mut words = filled.split_whitespace();
         let mut command = Command::new(words.next().context("the command is empty")?);
         command.args(words).process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

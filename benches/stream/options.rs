@@ -13,8 +13,9 @@ pub(crate) struct Options {
     /// CRI socket of an adapter that runs already, beside this dockershim; has to know the image. May be given more than once
     #[arg(long, value_name = "NAME=unix://PATH", value_parser = named_socket)]
     pub(crate) socket: Vec<(String, PathBuf)>,
-    /// Adapter to start on the same private engine; in the command {cri} and {docker} stand for its sockets' paths and {dir} for a
-    /// directory that it may fill. Words are split at spaces. May be given more than once
+    /// Adapter to start on the same private engine; in the command {cri} and {docker} stand for its sockets' paths, {dir} for a
+    /// directory that it may fill and {pause} for this dockershim's own sandbox image. Words are split at spaces. May be given more than
+    /// once
     #[arg(long, value_name = "NAME=COMMAND", value_parser = named)]
     pub(crate) start: Vec<(String, String)>,
     /// Image with a shell and busybox's commands

@@ -49,7 +49,9 @@ impl World {
     /// Starts what has to be started, and a pod with each adapter.
     pub(crate) fn build(options: &Options) -> anyhow::Result<World> {
         let runtime = Runtime::new()?;
-        let engine = Engine::start(engine::Options::default());
+        // other adapters have pause containers of an oom_score_adj that not every machine can give
+        let raises_oom_scores = !options.start.is_empty();
+        let engine = Engine::start(engine::Options { raises_oom_scores, ..engine::Options::default() });
         images::load_all(&engine.docker);
         let own = ("dockershim".to_owned(), OWN.to_owned());
         let (mut sockets, mut adapters) = (Vec::new(), Vec::new());

@@ -18,11 +18,13 @@ pub(crate) struct Options {
     pub(crate) live_restore: bool,
     /// Its daemon.json, where `@` stands for the engine's own directory.
     pub(crate) daemon_json: &'static str,
+    /// An oom_score_adj that this machine can't give is raised to one that it can.
+    pub(crate) raises_oom_scores: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { live_restore: false, daemon_json: "{}" }
+        Options { live_restore: false, daemon_json: "{}", raises_oom_scores: false }
     }
 }
 
@@ -52,7 +54,7 @@ impl Engine {
         let dir = workspace::new_dir("e");
         put_runc_wrapper(&dir);
         let bridge = make_bridge(&dir);
-        let containerd = start_containerd(&dir);
+        let containerd = start_containerd(&dir, options);
         let docker = Docker::new(dir.join(workspace::ENGINE_SOCKET));
         let engine = Engine { dir, bridge, options, containerd, dockerd: Mutex::new(None), docker };
         engine.start_dockerd();
@@ -146,7 +148,7 @@ fn daemon(dir: &Path, program: &str) -> Command {
 }
 
 /// Its own containerd: dockerd would otherwise take the one that listens at the default place.
-fn start_containerd(dir: &Path) -> Child {
+fn start_containerd(dir: &Path, options: Options) -> Child {
     let home = dir.join("containerd");
     std::fs::create_dir_all(&home).unwrap();
     let home = home.display();
@@ -157,6 +159,7 @@ fn start_containerd(dir: &Path) -> Child {
     );
     std::fs::write(format!("{home}/config.toml"), config).unwrap();
     let mut command = daemon(dir, "containerd");
+    command.envs(options.raises_oom_scores.then_some((runc::RAISES_OOM_SCORES, "1")));
     let child =
         command.args(["--config", &format!("{home}/config.toml")]).spawn().expect("containerd can't be started");
     let socket = dir.join("containerd/containerd.sock");

@@ -1,6 +1,7 @@
 //! A runc for machines that lack CAP_SYS_RESOURCE (nested nodes, many CI machines), where a privileged container can't be given it:
 //! takes that one capability out of the container's and the exec'd process's specification, then becomes the real runc.
-//! It touches nothing else: a negative oom_score_adj must still fail here, so that dockershim's own care for it is tested.
+//! A negative oom_score_adj fails as it must, so that dockershim's own care for it is tested; for an adapter that takes no such care
+//! an engine's [`Options`](super::engine::Options) may have it raised.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -12,6 +13,9 @@ use serde_json::Value;
 const CAPABILITY: &str = "CAP_SYS_RESOURCE";
 const BIT: u32 = 24;
 
+/// A variable of the engine's containerd, whose runc has it too: an oom_score_adj below our own is raised to it.
+pub(super) const RAISES_OOM_SCORES: &str = "DSH_RAISES_OOM_SCORES";
+
 /// Whether this process holds CAP_SYS_RESOURCE.
 pub(super) fn machine_has_capability() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -22,7 +26,7 @@ pub(super) fn machine_has_capability() -> bool {
 /// The wrapper's life: never returns.
 pub(super) fn run(arguments: &[OsString]) -> ! {
     if let Some(specification) = specification(arguments)
-        && let Err(error) = drop_capability(&specification)
+        && let Err(error) = mend(&specification)
     {
         eprintln!("runc wrapper: {}: {error}", specification.display());
     }
@@ -41,14 +45,25 @@ fn specification(arguments: &[OsString]) -> Option<PathBuf> {
     if verb == "exec" { after(["--process", "-p"]) } else { Some(after(["--bundle", "-b"])?.join("config.json")) }
 }
 
-fn drop_capability(path: &Path) -> std::io::Result<()> {
+fn mend(path: &Path) -> std::io::Result<()> {
     let mut specification: Value = serde_json::from_slice(&std::fs::read(path)?)?;
-    let at = if specification["process"].is_object() { "/process/capabilities" } else { "/capabilities" };
-    let Some(Value::Object(sets)) = specification.pointer_mut(at) else { return Ok(()) };
-    for set in sets.values_mut().filter_map(Value::as_array_mut) {
-        set.retain(|name| name != CAPABILITY);
+    let at = if specification["process"].is_object() { "/process" } else { "" };
+    let Some(process) = specification.pointer_mut(at) else { return Ok(()) };
+    if let Some(Value::Object(sets)) = process.get_mut("capabilities") {
+        for set in sets.values_mut().filter_map(Value::as_array_mut) {
+            set.retain(|name| name != CAPABILITY);
+        }
+    }
+    if let Some(score) = process["oomScoreAdj"].as_i64()
+        && std::env::var_os(RAISES_OOM_SCORES).is_some()
+    {
+        process["oomScoreAdj"] = score.max(own_oom_score()).into();
     }
     std::fs::write(path, serde_json::to_vec(&specification)?)
+}
+
+fn own_oom_score() -> i64 {
+    std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 fn real_runc() -> PathBuf {
