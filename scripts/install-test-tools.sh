@@ -2,7 +2,8 @@
 # Installs what the tests need and the machine lacks. The tests start an engine and a registry of their own, with their own
 # sockets and directories; the services that come with these packages are not used.
 set -euo pipefail
-. "$(dirname "$0")/install.sh"
+cd "$(dirname "$0")/.."
+. scripts/install.sh
 
 want cc gcc
 want dockerd docker.io
@@ -13,7 +14,14 @@ want rsyslogd rsyslog
 want docker-registry docker-registry
 want /bin/busybox busybox-static
 want /usr/lib/cni/bridge containernetworking-plugins
+want node nodejs
+want npm npm
 install_missing
+
+# an implementation of SPDY that is not ours, where a test looks for it
+npm_dir=${CARGO_TARGET_DIR:-target}/npm
+[ -e "$npm_dir/node_modules/spdy-transport" ] ||
+    npm install --prefix "$npm_dir" --no-save --no-package-lock --no-audit --no-fund --loglevel=error spdy-transport@3.0.0
 
 # a registry on port 5000 is nobody's wish
 case " ${missing[*]-} " in

@@ -14,7 +14,7 @@
 //! - `pump`       logs under SIGKILL, rotation and bursts: every line once
 //! - `shipper`    rsyslog reads a log across rotations
 //! - `exec`       ExecSync: output, exit codes, timeout, limits
-//! - `streams`    exec, attach and port-forward over SPDY and WebSocket, by the clients in `stream_client`
+//! - `streams`    exec, attach and port-forward over SPDY and WebSocket, by the clients in `stream_client` and one of npm's
 //! - `resources`  limits, updates, statistics, what the kubelet sends on cgroup v2, oom_score_adj
 //! - `stats`      statistics and metrics of known work, against the kernel's own word
 //! - `defaults`   an engine whose daemon.json has other defaults for everything

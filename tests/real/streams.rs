@@ -1,9 +1,12 @@
 //! Exec, attach and port-forward as the kubelet's clients speak them: SPDY/3.1 and WebSocket, in order and out of order.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dockershim::cri;
 use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tokio::time::timeout;
 use tonic::Code;
 
 use crate::lab::{Case, Pod, Stage, eventually, runtime_ready, sh, sleeper, trials, words};
@@ -27,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ports_are_forwarded_both_ways_and_end_by_halves,
         a_port_of_ipv6_alone_is_reached,
         a_port_that_nobody_listens_on_harms_no_other,
+        a_client_of_npm_is_served,
         a_websocket_ends_its_input_and_learns_the_exit_code,
         a_websocket_message_of_any_length_goes_through_and_a_ping_is_answered,
         a_websocket_of_base64_is_text,
@@ -277,6 +281,26 @@ async fn a_port_that_nobody_listens_on_harms_no_other(case: Case) {
     assert!(client.come[&lonely].reset);
     client.send(good, b"still here\n").await;
     client.read_until(good, "still here\n").await;
+}
+
+async fn a_client_of_npm_is_served(case: Case) {
+    let (id, pod) = (container(&case).await, echo(&case).await);
+    let script = "cat; head -c 300000 /dev/zero; exit 3";
+    let request = cri::ExecRequest { stdin: true, stderr: false, ..exec_of(&id, script) };
+    let (exec, forward) = (exec_url(&case, request).await, forward_url(&case, &pod, &[]).await);
+    let modules = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("npm").join("node_modules");
+    let mut node = tokio::process::Command::new("node");
+    node.arg("tests/real/npm_client.js").args([exec.as_str(), &forward, "7000"]);
+    let done = node.env("NODE_PATH", modules).kill_on_drop(true).output();
+    let done = timeout(Duration::from_secs(30), done).await.expect("node has not ended");
+    let done = done.expect("node (scripts/install-test-tools.sh installs it)");
+    let why = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "npm's spdy-transport (scripts/install-test-tools.sh installs it): {why}");
+    let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(told["exec"]["output"], format!("said by npm\n{}", "\0".repeat(300_000)));
+    assert_eq!(told["exec"]["status"]["reason"], "NonZeroExitCode");
+    assert_eq!(told["exec"]["status"]["details"]["causes"][0]["message"], "3");
+    assert_eq!(told["forward"], json!({"output": "hello\nsaid by npm\nbye\n", "failure": ""}));
 }
 
 async fn a_websocket_ends_its_input_and_learns_the_exit_code(case: Case) {
