@@ -40,7 +40,10 @@ enum By {
 
 /// When each container's starts and ends were told.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<HashMap<(String, Kind), Vec<Instant>>>>);
+struct Heard(Arc<Mutex<Times>>);
+
+/// By container.
+type Times = HashMap<(String, Kind), Vec<Instant>>;
 
 impl Heard {
     fn note(&self, id: String, kind: Kind) {

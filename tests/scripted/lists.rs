@@ -101,7 +101,6 @@ async fn taken<R>(
     (count, most)
 }
 
-#[expect(clippy::print_stderr, reason = "figures are for whoever asks for them")]
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_of_twenty_thousand_ended_containers_cost_no_memory() {
     let dir = std::env::temp_dir().join(format!("dss-many-{}", std::process::id()));
