@@ -65,9 +65,12 @@ impl Daemon {
         }
     }
 
-    /// Waits until the index has the container's end; it is told of it in case the Engine's event is lost.
+    /// Waits until the index has the container's end; it is told of it in case the Engine's event is late or lost.
     async fn settled(&self, id: &ContainerId) -> Result<()> {
-        self.index.container_ended(id, None);
+        let is_told = self.index.table().container(id.as_str()).is_ok_and(|known| known.state == State::Exited);
+        if !is_told {
+            self.index.container_ended(id, None);
+        }
         let ended = self.index.wait_for(|table| match table.container(id.as_str()) {
             Ok(container) if container.state == State::Running => None,
             _ => Some(()),
