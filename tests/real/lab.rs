@@ -1,14 +1,17 @@
 //! What a test stands in: an engine with a dockershim in front, and a `Case` with a pod uid and a log directory of its own.
 //! Each test has a time limit, and its pods are removed however it ends.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use dockershim::cri;
+use futures_util::FutureExt;
 use libtest_mimic::{Failed, Trial};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
@@ -116,15 +119,11 @@ fn run<F: Future<Output = ()> + Send + 'static>(
     let _clients_need_it = RUNTIME.enter();
     let case = Case::new(lab.clone());
     let (cri, uid) = (case.cri.clone(), case.uid.clone());
-    let ended = RUNTIME.block_on(async {
-        let mut task = tokio::spawn(test(case));
-        let ended = tokio::time::timeout(limit, &mut task).await;
-        task.abort();
-        ended
-    });
-    let message = match ended {
+    // on this thread and not as a task: a test may block, which must not hold up what other tests have spawned
+    let body = AssertUnwindSafe(test(case)).catch_unwind();
+    let message = match RUNTIME.block_on(async { tokio::time::timeout(limit, body).await }) {
         Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(panic_text(error)),
+        Ok(Err(panic)) => Some(panic_text(&*panic)),
         Err(_) => Some(format!("not within {limit:?}")),
     };
     let cleared = RUNTIME.block_on(clear(&cri, &uid));
@@ -134,8 +133,7 @@ fn run<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-fn panic_text(error: tokio::task::JoinError) -> String {
-    let Ok(panic) = error.try_into_panic() else { return "cancelled".to_owned() };
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
