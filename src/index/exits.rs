@@ -26,7 +26,7 @@ use super::model::{Container, Exit, State};
 use super::table::Table;
 use super::{Index, locked, now_ns};
 use crate::cgroup::{self, OomKills};
-use crate::engine::model::ContainerInspect;
+use crate::engine::model::{ContainerInspect, ContainerState};
 use crate::id::ContainerId;
 use crate::log::Drained;
 use crate::translate::{self, state, time};
@@ -176,9 +176,12 @@ impl Index {
 
     /// A container has been found ended, with the engine's record of it.
     pub(super) fn container_found_ended(&self, id: &ContainerId, record: ContainerInspect) {
-        if let Some(ending) = self.begin_ending(id, None) {
+        let ContainerState { exit_code, finished_at, .. } = &record.state;
+        let exit = Exit { code: *exit_code, at_ns: time::parse_ns(finished_at) };
+        // whoever waits for a record has this one's word
+        if let Some(ending) = self.begin_ending(id, Some(exit)) {
             let index = self.clone();
-            tokio::spawn(async move { index.end_as_recorded(&ending.id, record, None).await });
+            tokio::spawn(async move { index.end_as_recorded(ending, record).await });
         }
     }
 
@@ -212,22 +215,26 @@ impl Index {
         let id = ending.id.clone();
         let run_ns = self.table().container(id.as_str()).map_or(0, |known| known.started_at_ns);
         let mut record = pin!(self.inspect_ended(&id, run_ns));
-        let (inspect, verdict) = tokio::select! {
+        let (mut seen, mut verdict) = (None, None);
+        tokio::select! {
             biased;
-            exit = ending.exit() => {
-                let verdict = self.end_as_told(&id, exit).await;
-                if verdict.is_some() {
-                    drop(ending);
-                }
-                (record.await, verdict)
-            }
-            inspect = &mut record => (inspect, None),
+            exit = ending.exit() => verdict = self.end_as_told(&id, exit).await,
+            inspect = &mut record => seen = Some(inspect),
+        }
+        // what has been told is no longer under way
+        let ending = verdict.is_none().then_some(ending);
+        let inspect = match seen {
+            Some(inspect) => inspect,
+            None => record.await,
         };
-        // what has been told already is not mixed up with a later run
-        let is_the_end =
-            |seen: &ContainerInspect| verdict.is_none() || time::parse_ns(&seen.state.started_at) == run_ns;
-        if let Some(inspect) = inspect.filter(is_the_end) {
-            self.end_as_recorded(&id, inspect, verdict).await;
+        drop(ending);
+        match (inspect, verdict) {
+            (Some(inspect), Some(oom_killed)) if time::parse_ns(&inspect.state.started_at) == run_ns => {
+                self.put_record(inspect, oom_killed);
+            }
+            // not told yet, or a later run that has ended as well
+            (Some(inspect), _) => self.take_in(&inspect).await,
+            (None, _) => {}
         }
     }
 
@@ -245,25 +252,21 @@ impl Index {
         Some(oom_killed)
     }
 
-    /// Takes in the engine's record of an end; without a verdict it hasn't been told yet.
-    async fn end_as_recorded(&self, id: &ContainerId, mut inspect: ContainerInspect, verdict: Option<bool>) {
-        let Some(seen) = translate::container::from_inspect(&inspect) else {
-            tracing::warn!(container = %id, name = inspect.name, "has been renamed and is no longer ours");
-            return self.remove(id.as_str());
-        };
-        if !self.table().has(id.as_str()) {
-            return;
+    /// Makes a container EXITED by the engine's record, unless the event has done so meanwhile.
+    async fn end_as_recorded(&self, ending: Ending, record: ContainerInspect) {
+        let Some(seen) = translate::container::from_inspect(&record) else { return };
+        if !self.has_ended(&seen) {
+            self.drain_log(&seen).await;
+            let exit = Exit { code: seen.exit_code, at_ns: seen.finished_at_ns };
+            let oom_killed = record.state.oom_killed || self.killed_for_memory(&ending.id, exit).await;
+            self.put_record(record, oom_killed);
         }
-        let oom_killed = match verdict {
-            Some(oom_killed) => oom_killed,
-            None => {
-                self.drain_log(&seen).await;
-                let exit = Exit { code: seen.exit_code, at_ns: seen.finished_at_ns };
-                inspect.state.oom_killed || self.killed_for_memory(id, exit).await
-            }
-        };
-        inspect.state.oom_killed |= oom_killed;
-        if let Some(mut container) = translate::container::from_inspect(&inspect) {
+    }
+
+    /// Takes over the engine's record of an end, but for what the kernel has told of its cause.
+    fn put_record(&self, mut record: ContainerInspect, oom_killed: bool) {
+        record.state.oom_killed |= oom_killed;
+        if let Some(mut container) = translate::container::from_inspect(&record) {
             self.keep_beside_docker(&mut container);
             self.change(|table| table.put_container(container));
         }
@@ -271,7 +274,8 @@ impl Index {
 
     /// One that ended as soon as it was started may not have been followed yet: its log is taken up here, then drained.
     async fn drain_log(&self, container: &Container) {
-        self.follow_log(container).await;
+        // one that can't be opened for now is not waited for either
+        let _ = tokio::time::timeout(DRAIN_LIMIT, self.follow_log(container)).await;
         if self.inner.pumps.drain(&container.id, DRAIN_LIMIT).await == Drained::TimedOut {
             tracing::warn!(container = %container.id, limit = ?DRAIN_LIMIT, "log not drained in time; its end comes later");
         }
@@ -308,7 +312,8 @@ impl Index {
     fn note_oom_kills(&self, id: &str, count: Result<u64, cgroup::Error>) {
         match count {
             Ok(count) if self.table().container(id).is_ok() => {
-                locked(&self.inner.exits.oom).insert(id.to_owned(), count > 0);
+                // kills in a cgroup below it are the engine's to tell on cgroup v1
+                *locked(&self.inner.exits.oom).entry(id.to_owned()).or_default() |= count > 0;
             }
             Ok(_) => {}
             Err(error) => tracing::debug!(id, %error, "whether memory was wanting is left to the engine's event"),

@@ -28,7 +28,7 @@ impl Index {
 
     async fn take_in_container(&self, container: Container, inspect: &ContainerInspect) {
         match container.state {
-            State::Exited if self.is_exited(&container.id) => {}
+            State::Exited if self.has_ended(&container) => {}
             State::Exited if has_run(inspect) => {
                 self.follow_log(&container).await;
                 let id = container.id.clone();
@@ -154,8 +154,10 @@ impl Index {
         }
     }
 
-    fn is_exited(&self, id: &ContainerId) -> bool {
-        self.table().container(id.as_str()).is_ok_and(|known| known.state == State::Exited)
+    /// Whether the end of this run is known.
+    pub(super) fn has_ended(&self, seen: &Container) -> bool {
+        let is_known = |known: &Container| known.state == State::Exited && known.started_at_ns == seen.started_at_ns;
+        self.table().container(seen.id.as_str()).is_ok_and(|known| is_known(&known))
     }
 }
 

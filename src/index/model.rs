@@ -189,7 +189,7 @@ impl Container {
     }
 }
 
-/// How a container's process ended, as the Engine's event tells it.
+/// How a container's process ended, as the Engine's event or its record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// 128 and the signal's number when a signal ended it.

@@ -134,7 +134,7 @@ async fn an_end_is_told_while_the_engine_still_clears_up() {
     stage.dockerd.always("GET", "/containers/*/json", Act::Hang);
     stage.dockerd.end_silently(&id, 3);
     stage.dockerd.tell("die", &id);
-    let told = tokio::time::timeout(Duration::from_millis(500), events.message()).await.unwrap().unwrap().unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(10), events.message()).await.unwrap().unwrap().unwrap();
     let status = &told.containers_statuses[0];
     assert_eq!((told.container_event_type(), status.state()), (LIFE[2], cri::ContainerState::ContainerExited));
     assert_eq!((status.exit_code, status.reason.as_str()), (3, "Error"));
@@ -157,6 +157,27 @@ async fn the_end_of_an_earlier_run_does_not_end_the_next() {
     );
     assert!(told(&mut events).await.is_empty());
     assert_eq!(stage.containers().await.unwrap()[&id], cri::ContainerState::ContainerRunning);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_began_and_ended_while_an_earlier_ones_record_was_waited_for_is_told() {
+    let stage = Stage::new().await;
+    let (_, id) = stage.run_container("a").await;
+    let mut events = stage.cri.events().await.unwrap();
+    stage.dockerd.always("GET", "/containers/*/json", Act::Hang);
+    stage.dockerd.end_silently(&id, 3);
+    stage.dockerd.tell("die", &id);
+    let first = tokio::time::timeout(Duration::from_secs(10), events.message()).await.unwrap().unwrap().unwrap();
+    assert_eq!(first.containers_statuses[0].exit_code, 3);
+    stage.dockerd.edit(&id, |container| container.run("2100-01-01T00:00:00Z"));
+    stage.dockerd.end_silently(&id, 4);
+    stage.dockerd.as_usual("GET", "/containers/*/json");
+    let mut next =
+        async || tokio::time::timeout(Duration::from_secs(10), events.message()).await.unwrap().unwrap().unwrap();
+    let (started, stopped) = (next().await, next().await);
+    assert_eq!([started.container_event_type(), stopped.container_event_type()], LIFE[1..3]);
+    assert_eq!(stopped.containers_statuses[0].exit_code, 4);
     stage.end().await;
 }
 
