@@ -3,7 +3,7 @@
 //! ```text
 //!            record "adding"            record with result        record gone
 //!   add() ────────●──── lo, plugins ────────●──── … ──── del() ────────●
-//!                 └─ failed: DEL backwards ─▶ record gone (or kept, if that failed too)
+//!                 └─ failed: DEL backwards ─▶ record gone (or kept, if that failed too, and tried again)
 //! ```
 //!
 //! **Invariants**: DEL goes by what was saved at ADD, never by the configuration of the day; while there may be something to undo
@@ -150,6 +150,8 @@ struct Inner {
     limit: Duration,
     /// [`FIRST_RETRY`], but in tests.
     retry: Duration,
+    /// Of the tries that nobody waits for, one at a time: while plugins fail, each pod that is tried anew leaves a sandbox more.
+    retries: tokio::sync::Mutex<()>,
     calls: Calls,
 }
 
@@ -173,6 +175,7 @@ impl Cni {
             turns: tokio::sync::RwLock::default(),
             limit,
             retry,
+            retries: tokio::sync::Mutex::default(),
             calls: Calls::default(),
         };
         Cni { inner: Arc::new(inner) }
@@ -281,12 +284,15 @@ impl Cni {
         loop {
             tokio::time::sleep(pause).await;
             pause = LAST_RETRY.min(2 * pause);
-            match self.del(&container_id, None).await {
+            let turn = self.inner.retries.lock().await;
+            let done = self.del(&container_id, None).await;
+            drop(turn);
+            match done {
                 Ok(()) => {
                     return tracing::info!(sandbox = container_id, "network of a sandbox that is gone taken down");
                 }
                 Err(error) => {
-                    tracing::warn!(sandbox = container_id, %error, "network of a sandbox that is gone stays; tried again in {pause:?}");
+                    tracing::debug!(sandbox = container_id, %error, "network of a sandbox that is gone stays; tried again in {pause:?}");
                 }
             }
         }

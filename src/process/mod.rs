@@ -2,7 +2,7 @@
 //! has started; and of our own.
 //!
 //! **Invariants**: nobody's namespace is entered, nothing is asked of the Engine; a process that has ended is told apart from
-//! what can't be read.
+//! what can't be read, but where they are only counted.
 
 mod descendants;
 mod files;
