@@ -20,7 +20,7 @@ install_missing
 
 # an implementation of SPDY that is not ours, where a test looks for it
 npm_dir=${CARGO_TARGET_DIR:-target}/npm
-[ -e "$npm_dir/node_modules/spdy-transport" ] ||
+NODE_PATH=$npm_dir/node_modules node -e 'require("spdy-transport")' 2>/dev/null ||
     npm install --prefix "$npm_dir" --no-save --no-package-lock --no-audit --no-fund --loglevel=error spdy-transport@3.0.0
 
 # a registry on port 5000 is nobody's wish

@@ -2,8 +2,8 @@
 # Two things that documentation can do wrong: send its reader nowhere, and tell him to type what does not work.
 #
 # Every relative link of the pages must lead to a file, and to a heading in it. Then docs/quick-start.md is run as it stands; in a fresh
-# clone, as in CI, that is what its reader has. He is to have his pod in five minutes. How much of them the build takes depends on the machine and on what
-# target/ has already: it is told, and not judged. All else has two of them.
+# clone, as in CI, that is what its reader has. How much of the time the build takes depends on the machine and on what target/ has
+# already: it is told, and not judged. All else has two minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -37,7 +37,8 @@ rm -rf /etc/dockershim
 mount --bind "$NODE/lib" /var/lib
 mount --bind "$NODE/run" /run
 echo ready
-exec sleep infinity
+# by its name it is found, should nobody be left to end it
+exec -a "$NODE/holder" sleep infinity
 "#;
 
 /// For systemd: starts and stops dockershim, which makes its sockets itself then, and takes down what is asked of cri-dockerd.
@@ -45,7 +46,7 @@ const SYSTEMCTL: &str = r#"#!/bin/bash
 set -euo pipefail
 case "$*" in
 "enable --now dockershim.socket dockershim.service")
-    dockershim --container-runtime-endpoint={unix:///run/dockershim.sock,unix:///run/cri-dockerd.sock} </dev/null >>/run/log 2>&1 &
+    "${0%/*}/dockershim" --container-runtime-endpoint={unix:///run/dockershim.sock,unix:///run/cri-dockerd.sock} </dev/null >>/run/log 2>&1 &
     echo $! >/run/pid
     # its reader is slower than this machine
     timeout 20 sh -c 'until dockershim status >/run/status; do sleep 0.1; done' || { cat /run/log /run/status; exit 1; }
@@ -53,6 +54,7 @@ case "$*" in
 "disable --now dockershim.socket dockershim.service")
     kill "$(cat /run/pid)"
     timeout 20 tail --pid="$(cat /run/pid)" -f /dev/null
+    rm /run/pid
     ;;
 "disable --now cri-docker.socket cri-docker.service" | "enable --now cri-docker.socket cri-docker.service")
     echo "$1" >>/run/cri-dockerd
@@ -138,7 +140,8 @@ async fn the_page_takes_a_node_over_and_hands_it_back(mut case: Case) {
     let address = inspect["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].as_str().unwrap();
 
     let told: Vec<_> = blocks(there).into_iter().map(|block| node.types(block)).collect();
-    let [_checked, migrated, _disabled, _enabled, seen] = &told[..] else { panic!("the page has other blocks") };
+    let [checked, migrated, _disabled, _enabled, seen] = &told[..] else { panic!("the page has other blocks") };
+    assert!(checked.contains("DKR-01"), "{checked}");
     assert!(migrated.contains("network-plugin") && migrated.contains("can be used"), "{migrated}");
     assert_eq!(node.read("run/cri-dockerd"), "disable\n");
     assert!(seen.contains("steps passed in"), "{seen}");

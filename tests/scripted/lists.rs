@@ -130,33 +130,21 @@ async fn streams_of_twenty_thousand_ended_containers_cost_no_memory() {
     let listed = async || cri.list_pods(cri::PodSandboxFilter::default()).await.ok();
     eventually("the engine is known", 120, listed).await;
     let before = program.memory_mib("VmRSS");
-    let (mut pods, mut containers, mut images) = (cri.runtime(), cri.runtime(), cri.images());
-    let (mut stats, mut pod_stats, mut metrics) = (cri.runtime(), cri.runtime(), cri.runtime());
+    macro_rules! all_of {
+        ($client:ident.$call:ident($request:ident), $items:ident) => {
+            async {
+                let replies = cri.$client().$call(cri::$request::default()).await;
+                taken(&program, replies, |reply| reply.$items.len()).await
+            }
+        };
+    }
     let told = tokio::join!(
-        async {
-            let replies = containers.stream_containers(cri::StreamContainersRequest::default()).await;
-            taken(&program, replies, |reply| reply.containers.len()).await
-        },
-        async {
-            let replies = pods.stream_pod_sandboxes(cri::StreamPodSandboxesRequest::default()).await;
-            taken(&program, replies, |reply| reply.pod_sandboxes.len()).await
-        },
-        async {
-            let replies = images.stream_images(cri::StreamImagesRequest::default()).await;
-            taken(&program, replies, |reply| reply.images.len()).await
-        },
-        async {
-            let replies = stats.stream_container_stats(cri::StreamContainerStatsRequest::default()).await;
-            taken(&program, replies, |reply| reply.container_stats.len()).await
-        },
-        async {
-            let replies = pod_stats.stream_pod_sandbox_stats(cri::StreamPodSandboxStatsRequest::default()).await;
-            taken(&program, replies, |reply| reply.pod_sandbox_stats.len()).await
-        },
-        async {
-            let replies = metrics.stream_pod_sandbox_metrics(cri::StreamPodSandboxMetricsRequest {}).await;
-            taken(&program, replies, |reply| reply.pod_sandbox_metrics.len()).await
-        },
+        all_of!(runtime.stream_containers(StreamContainersRequest), containers),
+        all_of!(runtime.stream_pod_sandboxes(StreamPodSandboxesRequest), pod_sandboxes),
+        all_of!(images.stream_images(StreamImagesRequest), images),
+        all_of!(runtime.stream_container_stats(StreamContainerStatsRequest), container_stats),
+        all_of!(runtime.stream_pod_sandbox_stats(StreamPodSandboxStatsRequest), pod_sandbox_stats),
+        all_of!(runtime.stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest), pod_sandbox_metrics),
     );
     let ((containers, most), (pods, _), (images, _), stats, pod_stats, metrics) = told;
     assert_eq!((containers, pods, images > 0), (MANY, 1, true));
