@@ -1,7 +1,7 @@
 //! Holds the index against the engine's own listing: everything at a connect, what differs every 30 s after it.
 //! What the listing alone can't tell is inspected, a few at a time, each with a limit of its own.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -25,21 +25,23 @@ const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(30);
 impl Index {
     /// Lists, and inspects what is new or has changed. With `all`, what an earlier connection told counts for nothing.
     pub(super) async fn relist(&self, all: bool) -> Result<(), Error> {
-        let listed = self.inner.engine.list(label::TYPE).await?;
+        let mut listed = self.inner.engine.list(label::TYPE).await?;
         self.listed();
-        let listed: BTreeMap<&str, &ContainerSummary> = listed.iter().map(|item| (item.id.as_str(), item)).collect();
-        let changed = listed.values().filter(|item| self.is_ours_to_look_at(item) && (all || self.differs(item)));
-        let changed: Vec<String> = changed.map(|item| item.id.clone()).collect();
-        let gone: Vec<String> = self.known_ids().into_iter().filter(|id| !listed.contains_key(id.as_str())).collect();
+        let there: HashSet<&str> = listed.iter().map(|item| item.id.as_str()).collect();
+        let gone: Vec<String> = self.known_ids().into_iter().filter(|id| !there.contains(id.as_str())).collect();
+        listed.retain(|item| self.is_ours_to_look_at(item) && (all || self.differs(item)));
         if !all {
-            self.count_differences(changed.len() + gone.len());
+            self.count_differences(listed.len() + gone.len());
         }
-        futures_util::stream::iter(changed.into_iter().chain(gone))
-            .for_each_concurrent(PARALLEL, async |id: String| {
+        // an item goes as soon as it has been looked at: a large node's listing is as large as its index
+        let changed = listed.into_iter().map(|item| (item.id.clone(), Some(item)));
+        let gone = gone.into_iter().map(|id| (id, None));
+        futures_util::stream::iter(changed.chain(gone))
+            .for_each_concurrent(PARALLEL, async |(id, item): (String, Option<ContainerSummary>)| {
                 if let Err(error) = self.look_at(&id).await {
                     tracing::warn!(id, %error, "inspect failed; what the listing told serves until it succeeds");
-                    if let Some(item) = listed.get(id.as_str()) {
-                        self.take_listed(item);
+                    if let Some(item) = item {
+                        self.take_listed(&item);
                     }
                     self.look_again(id);
                 }
