@@ -86,13 +86,14 @@ impl Arrived {
         }
     }
 
-    /// Whether all have come that the request and the protocol promise.
+    /// Whether all have come that the request and the protocol promise. Who attaches to a terminal without having one that is raw
+    /// opens stderr instead of sending sizes.
     fn has(&self, wants: Wants, resize: bool) -> bool {
         self.error.is_some()
             && (self.stdin.is_some() || !wants.stdin)
             && (self.stdout.is_some() || !wants.stdout)
             && (self.stderr.is_some() || !wants.stderr)
-            && (self.resize.is_some() || !resize)
+            && (self.resize.is_some() || self.stderr.is_some() || !resize)
     }
 }
 

@@ -6,21 +6,23 @@
 //!   client ◀── error: text, if it failed; its end says that all is over
 //! ```
 //!
-//! A socket stays in the namespace that it was made in, so only the connecting is done there, on a thread of its own that ends
-//! with it: a thread that has entered a namespace must not serve anything else. No program is run in the pod or on the node.
+//! A socket stays in the namespace that it was made in, so only the making is done there, on a thread of its own that ends with
+//! it: a thread that has entered a namespace must not serve anything else. Nor must it wait: a client that goes away ends the
+//! connecting, but couldn't end a thread. No program is run in the pod or on the node.
 
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream as BlockingStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::Streams;
 use super::channel::{Gone, Pair, Sink, Source};
@@ -57,15 +59,15 @@ impl Streams {
             return Err(io::Error::other("the pod was stopped"));
         }
         let (tell, told) = oneshot::channel();
-        let dial = move || {
+        let make = move || {
             // nobody listens when the client has gone
-            let _ = tell.send(enter(&namespace).and_then(|()| dial(port)));
+            let _ = tell.send(enter(&namespace).map(|()| Sockets::new()));
         };
-        std::thread::Builder::new().name("port-forward".to_owned()).spawn(dial)?;
-        let socket = told.await.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))?;
-        socket.set_nonblocking(true)?;
+        std::thread::Builder::new().name("port-forward".to_owned()).spawn(make)?;
+        let sockets = told.await.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))?;
+        let socket = sockets.dial(port).await?;
         socket.set_nodelay(true)?;
-        TcpStream::from_std(socket)
+        Ok(socket)
     }
 
     fn pause_pid(&self, sandbox: &SandboxId) -> io::Result<i32> {
@@ -78,10 +80,30 @@ fn enter(namespace: &File) -> io::Result<()> {
     Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
-/// IPv4 first, and if both fail it is IPv4's failure that is told.
-fn dial(port: u16) -> io::Result<BlockingStream> {
-    let to = |ip: IpAddr| BlockingStream::connect_timeout(&SocketAddr::new(ip, port), CONNECT);
-    to(Ipv4Addr::LOCALHOST.into()).or_else(|error| to(Ipv6Addr::LOCALHOST.into()).map_err(|_| error))
+/// Not connected yet, one for each family; a kernel may lack one.
+struct Sockets {
+    v4: io::Result<TcpSocket>,
+    v6: io::Result<TcpSocket>,
+}
+
+impl Sockets {
+    /// In the network namespace of the thread that makes them.
+    fn new() -> Self {
+        Sockets { v4: TcpSocket::new_v4(), v6: TcpSocket::new_v6() }
+    }
+
+    /// IPv4 first, and if both fail it is IPv4's failure that is told.
+    async fn dial(self, port: u16) -> io::Result<TcpStream> {
+        match connect(self.v4, Ipv4Addr::LOCALHOST.into(), port).await {
+            Ok(stream) => Ok(stream),
+            Err(error) => connect(self.v6, Ipv6Addr::LOCALHOST.into(), port).await.map_err(|_| error),
+        }
+    }
+}
+
+async fn connect(socket: io::Result<TcpSocket>, ip: IpAddr, port: u16) -> io::Result<TcpStream> {
+    let connecting = socket?.connect(SocketAddr::new(ip, port));
+    timeout(CONNECT, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Why a connection ended before both directions had.

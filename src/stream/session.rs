@@ -11,6 +11,7 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -138,8 +139,7 @@ async fn to_exit(
 ) -> Result<i32, engine::Error> {
     let ended = {
         // asked for once: each chunk would otherwise set its timers anew
-        let code = exit.code();
-        tokio::pin!(code);
+        let mut code = pin!(exit.code());
         loop {
             tokio::select! {
                 chunk = output.next() => match chunk? {

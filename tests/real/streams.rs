@@ -220,6 +220,11 @@ async fn attach_to_a_terminal_takes_both_outputs_for_one(case: Case) {
     second.send(input, b"b\n").await;
     second.read_until(out_of_second, "got b\r\n").await;
     client.read_until(out, "got b\r\n").await;
+    // kubectl whose own terminal isn't raw opens stderr, and sends no sizes
+    let mut piped = Spdy::connect(&attach_url(&case, &id, true).await, V4).await;
+    let [_, input, out_of_piped, _] = piped.open_all(["error", "stdin", "stdout", "stderr"]).await;
+    piped.send(input, b"c\n").await;
+    piped.read_until(out_of_piped, "got c\r\n").await;
 }
 
 /// A pod in which each connection to port 7000 is answered with what it sent, once it has ended its half.
@@ -382,6 +387,8 @@ async fn what_is_not_a_message_closes_the_websocket(case: Case) {
     tokio::io::AsyncWriteExt::write_all(&mut stream, b"\x82\x02\x00x").await.unwrap();
     let mut rest = Vec::new();
     tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest).await.unwrap();
+    let close = rest.windows(4).any(|frame| frame[0] == 0x88 && frame[2..] == 1002u16.to_be_bytes());
+    assert!(close, "no close with 1002: {rest:02x?}");
 }
 
 async fn a_token_is_good_once_and_only_where_it_was_given_for(case: Case) {

@@ -14,7 +14,7 @@
 //! - `figures`     what Prometheus scrapes, what `dockershim status` shows
 //! - `images`      pulls that fail after they have begun, that go slowly, and that stand still
 //! - `lists`       Stream*, and what many items cost
-//! - `outputs`     content types of exec's answer
+//! - `outputs`     ExecSync: content types, starts and ends
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without fails it")]
 
 mod adapter;

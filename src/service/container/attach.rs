@@ -10,7 +10,7 @@ use crate::stream::{Attach, Grant, Wants};
 pub async fn attach(daemon: &Daemon, request: cri::AttachRequest) -> Result<cri::AttachResponse> {
     let cri::AttachRequest { container_id, stdin, tty, stdout, stderr } = request;
     let id = required("container_id", &container_id)?;
-    // `kubectl attach -i` asks for both of a container with a terminal, and opens no stream for stderr then
+    // `kubectl attach` asks for both of a container with a terminal, whose output is one
     let wants = wants(Wants { tty, stdin, stdout, stderr: stderr && !tty })?;
     daemon.index.synced().await?;
     let container = running(daemon, id)?.id.clone();

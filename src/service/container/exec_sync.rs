@@ -8,11 +8,12 @@
 //! No lock is taken. The Engine ends the output only when its last holder closes it: a child left in the background must not
 //! hang a probe, so the process's own end counts too.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::running;
 use crate::cri;
@@ -26,6 +27,11 @@ use crate::service::{Daemon, required};
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
 /// How long what the process has left in the pipes may take to be read once it has ended: whoever else holds them may go on.
 const LINGER: Duration = Duration::from_millis(250);
+/// How long a process may take to come to be when its time is up already.
+const START_LIMIT: Duration = Duration::from_secs(2);
+/// Between two looks whether it has.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Answers ExecSync. A timeout of 0 s is none.
 pub async fn exec_sync(daemon: &Daemon, request: cri::ExecSyncRequest) -> Result<cri::ExecSyncResponse> {
     let cri::ExecSyncRequest { container_id, cmd, timeout: timeout_s } = request;
@@ -85,13 +91,15 @@ struct Collected {
 impl Collected {
     /// Reads until the output ends (None) or the process has and what it left is read (its exit code).
     async fn until_end(&mut self, output: &mut Output, exit: &mut ExecExit) -> Result<Option<i32>, engine::Error> {
+        // asked for once: each chunk would otherwise set its timers anew, and one that prints for ever would never be asked after
+        let mut ended = pin!(exit.code());
         let code = loop {
             tokio::select! {
                 chunk = output.next() => match chunk? {
                     Some((stream, bytes)) => self.take(stream, &bytes),
                     None => return Ok(None),
                 },
-                code = exit.code() => break code?,
+                code = &mut ended => break code?,
             }
         };
         let _ = timeout(LINGER, async {
@@ -113,17 +121,24 @@ impl Collected {
     }
 }
 
-/// Ends the exec's process and its group: the Engine has no call for it.
+/// Ends the exec's process and its group: the Engine has no call for it. One that is still being started is waited for.
 async fn kill(daemon: &Daemon, exec: &ExecId) {
-    let pid = match daemon.engine.inspect_exec(exec).await {
-        Ok(inspect) if inspect.running => Pid::from_raw(inspect.pid).filter(|pid| pid.as_raw_nonzero().get() > 1),
-        Ok(_) => None,
-        Err(error) => {
-            tracing::warn!(%exec, %error, "a process that overran its time can't be found");
-            None
+    let end = Instant::now() + START_LIMIT;
+    let pid = loop {
+        match daemon.engine.inspect_exec(exec).await {
+            Ok(inspect) if inspect.running && inspect.pid > 1 => break Pid::from_raw(inspect.pid),
+            Ok(inspect) if inspect.exit_code.is_some() && !inspect.running => return,
+            Ok(_) if Instant::now() < end => sleep(LOOK).await,
+            Ok(_) => break None,
+            Err(error) => {
+                tracing::warn!(%exec, %error, "a process that overran its time can't be found");
+                return;
+            }
         }
     };
-    let Some(pid) = pid else { return };
+    let Some(pid) = pid else {
+        return tracing::warn!(%exec, "a process that overran its time has not come to be");
+    };
     // runc makes it the leader of a group of its own
     let killed = kill_process_group(pid, Signal::KILL).or_else(|_| kill_process(pid, Signal::KILL));
     if let Err(error) = killed {
