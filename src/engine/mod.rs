@@ -16,6 +16,7 @@ pub mod model;
 mod output;
 mod system;
 mod transport;
+mod turns;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub use exec::ExecOptions;
 pub use hijack::{Hijacked, Input};
 pub use image::{Credentials, PullDetail, PullProgress};
 pub use output::{Output, Stream};
+pub(crate) use turns::Turns;
 
 use crate::figures::Timings;
 use feature::ApiVersion;

@@ -6,6 +6,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
 
 use super::Error;
+use super::turns::Turns;
 
 /// Which of the process's outputs a chunk came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +29,13 @@ pub(super) enum Framing {
 /// Bytes before each frame's payload.
 const HEAD: usize = 8;
 
-/// Room for one read: two of the largest frames that the Engine writes.
-const READ_BYTES: usize = 2 * (HEAD + (32 << 10));
+/// The largest frame that the Engine writes.
+const FRAME: usize = HEAD + (32 << 10);
 
 /// Splits the byte stream into chunks; pure, so that any cut of the input gives the same result.
 #[derive(Default)]
 struct Frames {
-    buffer: BytesMut,
+    input: Turns,
     /// Stream and bytes left of the frame being read.
     current: Option<(Stream, usize)>,
 }
@@ -42,12 +43,13 @@ struct Frames {
 impl Frames {
     /// What is there for one stream, out of as many frames as follow each other; None when more input is needed.
     fn next(&mut self) -> Result<Option<(Stream, Bytes)>, u8> {
+        let buffer = &mut self.input.current;
         // payloads are moved together over the heads between them: the client is sent few large pieces instead of many small ones
         let (mut joined, mut read, mut whose) = (0, 0, Stream::Stdout);
         loop {
             let (stream, left) = match self.current {
                 Some((stream, left @ 1..)) => (stream, left),
-                _ => match head(&self.buffer[read..]) {
+                _ => match head(&buffer[read..]) {
                     Ok(Some(frame)) => {
                         read += HEAD;
                         frame
@@ -58,14 +60,14 @@ impl Frames {
             };
             self.current = Some((stream, left));
             if joined == 0 {
-                self.buffer.advance(read);
+                buffer.advance(read);
                 (read, whose) = (0, stream);
             } else if stream != whose {
                 break;
             }
-            let here = left.min(self.buffer.len() - read);
+            let here = left.min(buffer.len() - read);
             if read > joined {
-                self.buffer.copy_within(read..read + here, joined);
+                buffer.copy_within(read..read + here, joined);
             }
             (joined, read) = (joined + here, read + here);
             self.current = Some((stream, left - here));
@@ -73,7 +75,7 @@ impl Frames {
                 break;
             }
         }
-        let mut payload = self.buffer.split_to(read);
+        let mut payload = buffer.split_to(read);
         payload.truncate(joined);
         Ok((joined > 0).then(|| (whose, payload.freeze())))
     }
@@ -100,7 +102,7 @@ pub struct Output {
 impl Output {
     /// `read` is what has been read already.
     pub(super) fn new(stream: OwnedReadHalf, read: BytesMut, framing: Framing) -> Self {
-        Output { stream, framing, frames: Frames { buffer: read, current: None } }
+        Output { stream, framing, frames: Frames { input: Turns::new(read), current: None } }
     }
 
     /// The next chunk; None at the end. Safe to drop while waiting.
@@ -114,8 +116,8 @@ impl Output {
                     return Err(Error::Unreadable { call: "exec output", reason });
                 }
             }
-            self.frames.buffer.reserve(READ_BYTES);
-            let read = self.stream.read_buf(&mut self.frames.buffer).await;
+            self.frames.input.make_room(FRAME, 2 * FRAME);
+            let read = self.stream.read_buf(&mut self.frames.input.current).await;
             if read.map_err(|error| Error::Unreachable { source: Box::new(error) })? == 0 {
                 return Ok(None);
             }
@@ -125,8 +127,8 @@ impl Output {
     fn split(&mut self) -> Result<Option<(Stream, Bytes)>, u8> {
         match self.framing {
             Framing::Multiplexed => self.frames.next(),
-            Framing::Raw if self.frames.buffer.is_empty() => Ok(None),
-            Framing::Raw => Ok(Some((Stream::Stdout, self.frames.buffer.split().freeze()))),
+            Framing::Raw if self.frames.input.current.is_empty() => Ok(None),
+            Framing::Raw => Ok(Some((Stream::Stdout, self.frames.input.current.split().freeze()))),
         }
     }
 }
@@ -147,7 +149,7 @@ mod tests {
     fn read(chunks: impl IntoIterator<Item = Vec<u8>>) -> (Vec<u8>, Vec<u8>) {
         let (mut frames, mut out, mut err) = (Frames::default(), Vec::new(), Vec::new());
         for chunk in chunks {
-            frames.buffer.extend_from_slice(&chunk);
+            frames.input.current.extend_from_slice(&chunk);
             while let Some((stream, bytes)) = frames.next().unwrap() {
                 match stream {
                     Stream::Stdout => out.extend(bytes),
@@ -173,25 +175,25 @@ mod tests {
 
         #[test]
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let mut frames = Frames { buffer: BytesMut::from(&bytes[..]), current: None };
+            let mut frames = Frames { input: Turns::new(BytesMut::from(&bytes[..])), current: None };
             while let Ok(Some(_)) = frames.next() {}
         }
     }
 
     fn frames(wire: &[Vec<u8>]) -> Frames {
-        Frames { buffer: BytesMut::from(&wire.concat()[..]), current: None }
+        Frames { input: Turns::new(BytesMut::from(&wire.concat()[..])), current: None }
     }
 
     #[test]
     fn neighbours_of_one_stream_are_one_piece() {
         let wire = [frame(1, b"a"), frame(1, b""), frame(1, b"b"), frame(2, b"c"), frame(1, b"de")];
         let mut frames = frames(&wire);
-        let last = frames.buffer.split_off(frames.buffer.len() - 1);
+        let last = frames.input.current.split_off(frames.input.current.len() - 1);
         assert_eq!(frames.next(), Ok(Some((Stream::Stdout, Bytes::from_static(b"ab")))));
         assert_eq!(frames.next(), Ok(Some((Stream::Stderr, Bytes::from_static(b"c")))));
         assert_eq!(frames.next(), Ok(Some((Stream::Stdout, Bytes::from_static(b"d")))));
         assert_eq!(frames.next(), Ok(None));
-        frames.buffer.unsplit(last);
+        frames.input.current.unsplit(last);
         assert_eq!(frames.next(), Ok(Some((Stream::Stdout, Bytes::from_static(b"e")))));
     }
 

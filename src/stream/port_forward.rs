@@ -16,7 +16,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -26,6 +25,7 @@ use tokio::time::timeout;
 
 use super::Streams;
 use super::channel::{Gone, Pair, Sink, Source};
+use crate::engine::Turns;
 use crate::id::SandboxId;
 
 /// Loopback answers at once, unless whoever listens accepts no more.
@@ -140,17 +140,17 @@ async fn upload(mut source: Source, mut socket: OwnedWriteHalf) -> Result<(), Br
 }
 
 async fn download(mut socket: OwnedReadHalf, sink: &mut Sink) -> Result<(), Broken> {
-    let mut buffer = BytesMut::new();
+    let mut input = Turns::default();
     loop {
-        buffer.reserve(READ_BYTES);
+        input.make_room(READ_BYTES / 2, READ_BYTES);
         let read = tokio::select! {
-            read = socket.read_buf(&mut buffer) => read?,
+            read = socket.read_buf(&mut input.current) => read?,
             () = sink.gone() => return Err(Broken::Client),
         };
         if read == 0 {
             sink.finish();
             return Ok(());
         }
-        sink.send(buffer.split().freeze()).await?;
+        sink.send(input.current.split().freeze()).await?;
     }
 }

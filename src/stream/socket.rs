@@ -13,8 +13,8 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use super::frames::{Decoder, Piece, encode};
 
-/// How much is read at once.
-const CHUNK: usize = 32 << 10;
+/// How much is read at once: two of the frames that Go's clients send while they have more, whole with heads and channels.
+const CHUNK: usize = 2 * (14 + 1 + (32 << 10));
 /// Unsent bytes that leave no room for one more pong: a client that pings and doesn't read gets none.
 const ROOM: usize = 64 << 10;
 

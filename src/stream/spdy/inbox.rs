@@ -10,11 +10,14 @@ use bytes::{Bytes, BytesMut};
 /// Bytes that an inbox holds.
 pub(super) const CAPACITY: usize = 128 << 10;
 
-/// Size of the buffers that a connection is read into: the largest piece.
-pub(super) const BUFFER: usize = 64 << 10;
+/// From this size on a piece is not copied: what Go's clients send in one frame, while they have more.
+const LARGE: usize = 32 << 10;
 
-/// From this size on a piece is not copied.
-const LARGE: usize = BUFFER / 2;
+/// Room for one of those frames, with its head.
+pub(super) const FRAME: usize = 8 + LARGE;
+
+/// Size of the buffers that a connection is read into, whole frames of that kind: the largest piece.
+pub(super) const BUFFER: usize = 2 * FRAME;
 
 /// A queue of bytes.
 #[derive(Debug, Default)]

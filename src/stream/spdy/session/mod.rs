@@ -23,8 +23,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Error;
 use super::frame::{Frame, Parser, Violation};
 use super::header::Headers;
-use super::inbox::BUFFER;
+use super::inbox::{BUFFER, FRAME};
 use super::mux::Mux;
+use crate::engine::Turns;
 
 /// How long the peer has to take what is sent after an end that is not `close`'s.
 const GRACE: Duration = Duration::from_secs(2);
@@ -33,8 +34,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// who reads or writes.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// Room that there is for a read.
-const MIN_READ: usize = BUFFER / 4;
+/// Room that there is for a read: a frame cut in two costs twice.
+const MIN_READ: usize = FRAME;
 
 /// One connection's streams. Dropping it ends them all, and both its tasks within 2 s.
 pub struct Session {
@@ -175,18 +176,16 @@ async fn receive(mut reader: impl AsyncRead + Unpin, shared: Arc<Shared>, idle: 
 }
 
 async fn read_frames(reader: &mut (impl AsyncRead + Unpin), shared: &Shared) -> Error {
-    let (mut parser, mut input) = (Parser::default(), BytesMut::new());
+    let (mut parser, mut input) = (Parser::default(), Turns::default());
     loop {
-        if input.capacity() - input.len() < MIN_READ {
-            input.reserve(BUFFER - input.len());
-        }
-        match reader.read_buf(&mut input).await {
+        input.make_room(MIN_READ, BUFFER);
+        match reader.read_buf(&mut input.current).await {
             Ok(0) => return Error::Closed,
             Ok(_) => shared.touch(),
             Err(error) => return Error::Connection(Arc::new(error)),
         }
         loop {
-            let outcome = match parser.next(&mut input) {
+            let outcome = match parser.next(&mut input.current) {
                 Ok(None) => break,
                 Ok(Some(Frame::Data { id, fin, payload })) => deliver(shared, &(id, fin, payload)).await,
                 Ok(Some(frame)) => {
