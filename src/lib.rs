@@ -13,6 +13,7 @@ pub mod handover;
 pub mod id;
 pub mod index;
 pub mod journal;
+mod locks;
 pub mod log;
 pub mod metrics;
 pub mod pause;

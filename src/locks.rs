@@ -7,13 +7,13 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 /// Locks by name.
 #[derive(Default)]
-pub(super) struct Locks {
+pub(crate) struct Locks {
     by_name: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
 }
 
 impl Locks {
     /// Waits for the name's lock; held until the guard is dropped. Those who wait get it in the order they came.
-    pub(super) async fn hold(&self, name: &str) -> OwnedMutexGuard<()> {
+    pub(crate) async fn hold(&self, name: &str) -> OwnedMutexGuard<()> {
         let lock = {
             let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
             by_name.retain(|_, lock| Arc::strong_count(lock) > 1);
