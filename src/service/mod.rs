@@ -72,6 +72,8 @@ pub struct Daemon {
     pub rpcs: Timings<&'static str>,
     /// The last ones that failed.
     pub failures: Failures,
+    /// What the kubelet has told of the node.
+    told: node::Told,
     /// When we were started, in nanoseconds since the epoch.
     started_at_ns: i64,
     /// Raises OOM scores below it.
@@ -87,7 +89,7 @@ pub struct Kept {
 }
 
 impl Daemon {
-    /// Puts the handles together.
+    /// Puts the handles together; what the kubelet has told an earlier process of ours counts more than the configuration.
     pub fn new(
         config: Config,
         engine: Engine,
@@ -98,6 +100,8 @@ impl Daemon {
         kept: Kept,
     ) -> Arc<Self> {
         let Kept { etc, pod_resources } = kept;
+        let told = node::Told::open(&config.state_dir);
+        told.pod_cidrs().into_iter().for_each(|cidrs| cni.set_pod_cidrs(cidrs));
         let oom_score_floor = node::oom_score_floor(config.restrict_oom);
         Arc::new(Daemon {
             config,
@@ -115,6 +119,7 @@ impl Daemon {
             pulls: image::Pulls::default(),
             rpcs: Timings::default(),
             failures: Failures::default(),
+            told,
             started_at_ns: now_ns(),
             oom_score_floor,
         })

@@ -26,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         what_a_failed_add_could_not_undo_is_undone_once_plugins_can,
         a_namespace_that_vanishes_during_add_leaves_nothing,
         plugins_that_get_addresses_from_themselves_are_ended,
+        what_the_kubelet_told_of_the_node_outlives_a_restart,
         readiness_follows_the_configuration,
     ];
     all.extend(trials![Stage::Own(Options { live_restore: true, ..Options::default() }); a_pod_is_taken_down_whatever_is_gone_by_then]);
@@ -313,6 +314,29 @@ async fn plugins_that_get_addresses_from_themselves_are_ended(case: Case) {
     assert_eq!((node.leases(), node.left()), (Vec::new(), Vec::new()));
     let all_ended = || async { (!Command::new("pidof").arg("ptp").status().unwrap().success()).then_some(()) };
     eventually("no such process is left", SOON, all_ended).await;
+}
+
+/// It tells a pod CIDR again when that changes, not when we start.
+async fn what_the_kubelet_told_of_the_node_outlives_a_restart(case: Case) {
+    let odd = json!({"type": "odd", "capabilities": {"ipRanges": true}});
+    let node = Node::new(case, std::slice::from_ref(&odd)).await;
+    let asked = node.case.dir.join("asked");
+    let script = format!(
+        "cat >{}; [ $CNI_COMMAND = ADD ] || exit 0; echo '{{\"ips\":[{{\"address\":\"10.1.0.5/24\"}}]}}'",
+        asked.display()
+    );
+    node.script("odd", &script);
+    let network_config = Some(cri::NetworkConfig { pod_cidr: "10.1.0.0/24".to_owned() });
+    let told = cri::UpdateRuntimeConfigRequest { runtime_config: Some(cri::RuntimeConfig { network_config }) };
+    node.case.cri.runtime().update_runtime_config(told).await.unwrap();
+    node.shim.kill();
+    node.shim.start_again();
+    runtime_ready(&node.case.cri, true).await;
+    node.network_ready(true).await;
+    let pod = node.case.run_pod("later").await;
+    let request: Value = serde_json::from_slice(&fs::read(asked).unwrap()).unwrap();
+    assert_eq!(request["runtimeConfig"]["ipRanges"], json!([[{"subnet": "10.1.0.0/24"}]]));
+    node.case.cri.remove_pod(&pod.id).await.unwrap();
 }
 
 async fn readiness_follows_the_configuration(case: Case) {

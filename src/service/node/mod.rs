@@ -3,6 +3,7 @@
 mod figures;
 pub mod runtime_config;
 pub mod status;
+mod told;
 pub mod version;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::translate::node::{CgroupDriver, Node};
 
 use super::Daemon;
+pub(super) use told::Told;
 
 /// The score that lower ones are raised to, if any.
 pub(super) fn oom_score_floor(restrict: RestrictOom) -> Option<i64> {

@@ -20,7 +20,8 @@ pub async fn runtime_config(daemon: &Daemon, request: cri::RuntimeConfigRequest)
     Ok(cri::RuntimeConfigResponse { linux })
 }
 
-/// Takes the node's pod CIDR, for CNI plugins that want it (`ipRanges`). An empty one changes nothing.
+/// Takes the node's pod CIDR, for CNI plugins that want it (`ipRanges`): from now on, also after a restart, it counts instead of
+/// `--pod-cidr`. An empty one changes nothing.
 pub fn update_runtime_config(
     daemon: &Daemon,
     request: cri::UpdateRuntimeConfigRequest,
@@ -33,6 +34,7 @@ pub fn update_runtime_config(
         let field = "runtime_config.network_config.pod_cidr";
         let cidrs = PodCidrs::parse(&pod_cidr).map_err(|reason| Error::invalid(field, reason))?;
         tracing::info!(pod_cidr, "pod CIDR told by the kubelet");
+        daemon.told.keep_pod_cidrs(&pod_cidr);
         daemon.cni.set_pod_cidrs(cidrs);
     }
     Ok(cri::UpdateRuntimeConfigResponse {})
