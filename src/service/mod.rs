@@ -60,6 +60,8 @@ pub struct Daemon {
     pod_resources: Records,
     /// One lock per Docker name: a sandbox's for Run, Stop, Remove and creates in it, a container's for Start, Update, Remove.
     locks: Locks,
+    /// Ports of the node that pods on their way will hold.
+    host_ports: sandbox::Claims,
     /// What is known of what running containers use.
     stats: stats::Stats,
     /// What images take.
@@ -113,6 +115,7 @@ impl Daemon {
             streams,
             pod_resources,
             locks: Locks::default(),
+            host_ports: sandbox::Claims::default(),
             stats: stats::Stats::default(),
             image_bytes: image::ImageBytes::default(),
             accounts: probe::KnownAccounts::default(),

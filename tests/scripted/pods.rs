@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use dockershim::cri;
 use serde_json::json;
 use tonic::Code;
 
@@ -98,6 +99,31 @@ async fn equal_requests_at_once_make_one_sandbox() {
     let (first, second) = tokio::join!(stage.cri.run_pod(&config), stage.cri.run_pod(&config));
     assert_eq!(first.unwrap(), second.unwrap());
     assert_eq!(stage.dockerd.count("POST", CREATE), 1);
+    stage.end().await;
+}
+
+/// A pod that asks for a port of the node.
+fn with_port(name: &str, host_port: i32) -> cri::PodSandboxConfig {
+    let mapping = cri::PortMapping { container_port: 80, host_port, ..cri::PortMapping::default() };
+    cri::PodSandboxConfig { port_mappings: vec![mapping], ..pod(name) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_pods_at_once_one_has_the_host_port_and_the_other_is_told_whose_it_is() {
+    let stage = Stage::new().await;
+    stage.dockerd.once("POST", CREATE, Act::Delay(Duration::from_millis(700)));
+    stage.dockerd.once("POST", START, Act::refuse(500, "no such luck"));
+    let (config, cri) = (with_port("first", 8080), stage.cri.clone());
+    let first = tokio::spawn(async move { cri.run_pod(&config).await });
+    stage.dockerd.reached(1, "POST", CREATE).await;
+    let refused = stage.cri.run_pod(&with_port("second", 8080)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert_eq!(refused.message(), "host port 8080/tcp is held by pod default/first");
+    assert_eq!(stage.dockerd.count("POST", CREATE), 1);
+    // the failed one gives it up
+    assert!(first.await.unwrap().unwrap_err().message().contains("no such luck"));
+    stage.cri.run_pod(&with_port("second", 8080)).await.unwrap();
+    stage.cri.run_pod(&with_port("third", 8081)).await.unwrap();
     stage.end().await;
 }
 

@@ -1,6 +1,7 @@
 //! Verbs about pod sandboxes.
 
 mod etc;
+mod host_ports;
 mod list;
 mod pause_image;
 mod port_forward;
@@ -9,6 +10,7 @@ mod run;
 mod stop;
 mod update;
 
+pub(super) use host_ports::Claims;
 pub use list::{list_pod_sandbox, pod_sandbox_status, stream_pod_sandboxes};
 pub use port_forward::port_forward;
 pub use remove::remove_pod_sandbox;

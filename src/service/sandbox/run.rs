@@ -36,7 +36,7 @@ pub async fn run_pod_sandbox(
     if let Some(id) = find_holder(daemon, &docker_name, &fingerprint).await? {
         return Ok(cri::RunPodSandboxResponse { pod_sandbox_id: id });
     }
-    refuse_taken_ports(daemon, &config)?;
+    let _ports = super::host_ports::claim(daemon, &config)?;
     let wanted = Wanted { config: &config, runtime_handler: &runtime_handler, fingerprint: &fingerprint };
     let _own = daemon.index.own_write(&docker_name);
     steps.done("wait");
@@ -88,26 +88,10 @@ impl Wanted<'_> {
     }
 }
 
-fn has_host_network(config: &cri::PodSandboxConfig) -> bool {
+pub(super) fn has_host_network(config: &cri::PodSandboxConfig) -> bool {
     let options = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let options = options.and_then(|context| context.namespace_options.as_ref());
     options.is_some_and(|options| options.network() == cri::NamespaceMode::Node)
-}
-
-/// Where the Engine publishes ports, one that another pod holds would be found at the start alone, in words that don't name it.
-fn refuse_taken_ports(daemon: &Daemon, config: &cri::PodSandboxConfig) -> Result<()> {
-    if daemon.config.network != Network::Bridge || has_host_network(config) {
-        return Ok(());
-    }
-    let wanted = port::host_ports(&config.port_mappings)?;
-    let table = daemon.index.table();
-    for other in table.sandboxes().filter(|other| !other.has_ended()) {
-        if let Some(taken) = wanted.iter().find(|port| other.host_ports.iter().any(|held| held.overlaps(port))) {
-            let holder = pod_name(Some(&other.metadata));
-            return Err(Error::FailedPrecondition(format!("host port {taken} is held by pod {holder}")));
-        }
-    }
-    Ok(())
 }
 
 /// Who holds the name: the result of an equal request, something dead that is cleared away, or somebody else.
