@@ -9,13 +9,14 @@
 )]
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dockershim::cni::{Attachment, Cni};
+use dockershim::cni::{self, Attachment, Cni};
 use dockershim::config::CniDirs;
 use dockershim::record::Records;
 use serde_json::json;
@@ -71,15 +72,17 @@ async fn measure(dir: &Path, pod: &Pod) {
         let attachment = Attachment {
             container_id: format!("bench{round}"),
             netns: netns.clone(),
-            pod_name: "bench".to_owned(),
-            pod_namespace: "bench".to_owned(),
-            pod_uid: "bench".to_owned(),
-            port_mappings: Vec::new(),
-            annotations: BTreeMap::new(),
-            dns: None,
+            pod: cni::Pod {
+                name: "bench".to_owned(),
+                namespace: "bench".to_owned(),
+                uid: "bench".to_owned(),
+                port_mappings: Vec::new(),
+                annotations: BTreeMap::new(),
+                dns: None,
+            },
         };
         let began = Instant::now();
-        cni.add(&attachment).await.unwrap();
+        cni.add(&attachment, async |_| Ok::<_, Infallible>(())).await.unwrap().unwrap();
         add.push(began.elapsed());
         let began = Instant::now();
         cni.del(&attachment.container_id, Some(&netns)).await.unwrap();

@@ -10,12 +10,15 @@ use serde_json::{Map, Value, json};
 use super::cidr::PodCidrs;
 use super::conflist::{NetworkList, Plugin, is_id};
 use super::error::Error;
-use super::{Attachment, Dns, PortMapping, quantity};
+use super::{Attachment, Dns, Pod, PortMapping, quantity};
 
 /// The pod's interface.
 pub(super) const INTERFACE: &str = "eth0";
 /// The capability of ports.
 const PORT_MAPPINGS: &str = "portMappings";
+const POD_NAMESPACE: &str = "K8S_POD_NAMESPACE";
+const POD_NAME: &str = "K8S_POD_NAME";
+const POD_UID: &str = "K8S_POD_UID";
 /// Size of the token bucket, in bits: as good as no limit, which is what the annotations mean.
 const BURST_BITS: u32 = 0x7fff_ffff;
 /// Bits per second that Kubernetes takes for reasonable.
@@ -59,26 +62,22 @@ pub(super) struct Parameters {
 impl Parameters {
     /// Takes them from the attachment and the node.
     pub(super) fn of(attachment: &Attachment, pod_cidrs: &PodCidrs) -> Result<Self, Error> {
-        if !is_id(&attachment.container_id) {
-            return Err(Error::Argument { key: "CNI_CONTAINERID", value: attachment.container_id.clone() });
+        let Attachment { container_id, netns: _, pod } = attachment;
+        if !is_id(container_id) {
+            return Err(Error::Argument { key: "CNI_CONTAINERID", value: container_id.clone() });
         }
+        check(pod)?;
         let args = [
             ("IgnoreUnknown", "1"),
-            ("K8S_POD_NAMESPACE", &attachment.pod_namespace),
-            ("K8S_POD_NAME", &attachment.pod_name),
-            ("K8S_POD_INFRA_CONTAINER_ID", &attachment.container_id),
-            ("K8S_POD_UID", &attachment.pod_uid),
+            (POD_NAMESPACE, &pod.namespace),
+            (POD_NAME, &pod.name),
+            ("K8S_POD_INFRA_CONTAINER_ID", container_id),
+            (POD_UID, &pod.uid),
         ];
-        for (key, value) in args {
-            // either would make two arguments of one
-            if value.contains([';', '=']) || value.contains(char::is_control) {
-                return Err(Error::Argument { key, value: value.to_owned() });
-            }
-        }
         Ok(Parameters {
-            container_id: attachment.container_id.clone(),
+            container_id: container_id.clone(),
             args: args.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-            capabilities: capabilities(attachment, pod_cidrs)?,
+            capabilities: capabilities(pod, pod_cidrs)?,
         })
     }
 
@@ -121,6 +120,17 @@ impl Parameters {
     }
 }
 
+/// Whether plugins can be told of a pod.
+pub(super) fn check(pod: &Pod) -> Result<(), Error> {
+    for (key, value) in [(POD_NAMESPACE, &pod.namespace), (POD_NAME, &pod.name), (POD_UID, &pod.uid)] {
+        // either would make two arguments of one
+        if value.contains([';', '=']) || value.contains(char::is_control) {
+            return Err(Error::Argument { key, value: value.clone() });
+        }
+    }
+    bandwidth(&pod.annotations).map(drop)
+}
+
 /// The environment of a call that is about a whole network.
 pub(super) fn network_environment(verb: Verb, bin: &[PathBuf]) -> [(&'static str, OsString); 2] {
     [("CNI_COMMAND", verb.to_string().into()), ("CNI_PATH", search_path(bin))]
@@ -151,13 +161,13 @@ fn search_path(bin: &[PathBuf]) -> OsString {
 }
 
 /// Capabilities by the names that CNI's conventions give them.
-fn capabilities(attachment: &Attachment, pod_cidrs: &PodCidrs) -> Result<Map<String, Value>, Error> {
+fn capabilities(pod: &Pod, pod_cidrs: &PodCidrs) -> Result<Map<String, Value>, Error> {
     let mut all = Map::new();
-    if !attachment.port_mappings.is_empty() {
-        let mappings = attachment.port_mappings.iter().map(port_mapping).collect();
+    if !pod.port_mappings.is_empty() {
+        let mappings = pod.port_mappings.iter().map(port_mapping).collect();
         all.insert(PORT_MAPPINGS.to_owned(), Value::Array(mappings));
     }
-    let bandwidth = bandwidth(&attachment.annotations)?;
+    let bandwidth = bandwidth(&pod.annotations)?;
     if !bandwidth.is_empty() {
         all.insert("bandwidth".to_owned(), Value::Object(bandwidth));
     }
@@ -166,7 +176,7 @@ fn capabilities(attachment: &Attachment, pod_cidrs: &PodCidrs) -> Result<Map<Str
     if !ranges.is_empty() {
         all.insert("ipRanges".to_owned(), Value::Array(ranges));
     }
-    if let Some(Dns { servers, searches, options }) = &attachment.dns {
+    if let Some(Dns { servers, searches, options }) = &pod.dns {
         let dns = json!({ "servers": servers, "searches": searches, "options": options });
         all.insert("dns".to_owned(), dns);
     }
@@ -224,12 +234,18 @@ mod tests {
     use super::*;
 
     fn attachment() -> Attachment {
-        Attachment {
-            container_id: "c1".to_owned(),
-            netns: "/proc/7/ns/net".to_owned(),
-            pod_name: "web".to_owned(),
-            pod_namespace: "shop".to_owned(),
-            pod_uid: "u-1".to_owned(),
+        of_pod(pod())
+    }
+
+    fn of_pod(pod: Pod) -> Attachment {
+        Attachment { container_id: "c1".to_owned(), netns: "/proc/7/ns/net".to_owned(), pod }
+    }
+
+    fn pod() -> Pod {
+        Pod {
+            name: "web".to_owned(),
+            namespace: "shop".to_owned(),
+            uid: "u-1".to_owned(),
             port_mappings: Vec::new(),
             annotations: BTreeMap::new(),
             dns: None,
@@ -241,7 +257,7 @@ mod tests {
     }
 
     fn annotated(key: &str, value: &str) -> Attachment {
-        Attachment { annotations: BTreeMap::from([(key.to_owned(), value.to_owned())]), ..attachment() }
+        of_pod(Pod { annotations: BTreeMap::from([(key.to_owned(), value.to_owned())]), ..pod() })
     }
 
     fn request(parameters: &Parameters, plugin: &str, previous: Option<&Map<String, Value>>) -> Value {
@@ -282,7 +298,7 @@ mod tests {
     #[test]
     fn only_capabilities_that_a_plugin_declares_are_told_to_it() {
         let mut wanted = annotated("kubernetes.io/ingress-bandwidth", "10M");
-        wanted.port_mappings = vec![
+        wanted.pod.port_mappings = vec![
             PortMapping { host_port: 80, container_port: 8080, protocol: "tcp".to_owned(), host_ip: String::new() },
             PortMapping { host_port: 53, container_port: 53, protocol: "udp".to_owned(), host_ip: "::1".to_owned() },
         ];
@@ -307,7 +323,7 @@ mod tests {
     #[test]
     fn a_plugin_that_asks_for_dns_is_told_the_pods() {
         let dns = Dns { servers: vec!["10.1.0.10".to_owned()], searches: vec!["a.b".to_owned()], options: Vec::new() };
-        let parameters = parameters(&Attachment { dns: Some(dns), ..attachment() }, "").unwrap();
+        let parameters = parameters(&of_pod(Pod { dns: Some(dns), ..pod() }), "").unwrap();
         let told = request(&parameters, r#"{"type": "b", "capabilities": {"dns": true}}"#, None);
         let expected = json!({"dns": {"servers": ["10.1.0.10"], "searches": ["a.b"], "options": []}});
         assert_eq!(told["runtimeConfig"], expected);
@@ -344,9 +360,9 @@ mod tests {
     #[test]
     fn what_would_break_the_arguments_is_refused() {
         let cases = [
-            Attachment { pod_name: "a;K8S_POD_UID=x".to_owned(), ..attachment() },
-            Attachment { pod_namespace: "a=b".to_owned(), ..attachment() },
-            Attachment { pod_uid: "a\0".to_owned(), ..attachment() },
+            of_pod(Pod { name: "a;K8S_POD_UID=x".to_owned(), ..pod() }),
+            of_pod(Pod { namespace: "a=b".to_owned(), ..pod() }),
+            of_pod(Pod { uid: "a\0".to_owned(), ..pod() }),
             Attachment { container_id: "../c1".to_owned(), ..attachment() },
             Attachment { container_id: String::new(), ..attachment() },
         ];

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! **Invariants**: DEL goes by what was saved at ADD, never by the configuration of the day; while there may be something to undo
-//! there is a record of it, wherever we were killed; attachments never wait for each other, only for a collection of garbage;
-//! whether pods can be joined, and their addresses, are told without a process.
+//! there is a record of it, wherever we were killed; a sandbox's ADD and DELs come one after the other, those of different ones
+//! never wait for each other, only for a collection of garbage; whether pods can be joined, and their addresses, are told without
+//! a process.
 
 mod args;
 mod cache;
@@ -31,15 +32,18 @@ mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tokio::task::spawn_blocking;
 
 use crate::config::CniDirs;
 use crate::figures::Timings;
 use crate::id::SandboxId;
+use crate::locks::Locks;
 use crate::record::{self, Records};
 
 pub use args::Verb;
@@ -56,6 +60,9 @@ use plugin::Plugins;
 
 /// How long all plugins of a network may take together, as in cri-dockerd; less than the kubelet waits for a sandbox.
 const PLUGINS_LIMIT: Duration = Duration::from_secs(220);
+/// How long they may take to undo a failed ADD, so that its error is told while the kubelet, which gives up after 240 s, still
+/// listens. What isn't undone by then is left for a DEL to come.
+const UNDO_LIMIT: Duration = Duration::from_secs(10);
 /// DELs of one sandbox that a missing plugin fails; the next one does without it. A kubelet needs some minutes for so many, and
 /// an upgrade of plugins takes less.
 const ABSENCES_LIMIT: u32 = 9;
@@ -71,17 +78,24 @@ pub struct Attachment {
     pub container_id: String,
     /// Path of its network namespace.
     pub netns: String,
-    /// The pod's name.
-    pub pod_name: String,
-    /// The pod's namespace.
-    pub pod_namespace: String,
-    /// The pod's uid.
-    pub pod_uid: String,
-    /// Ports of the node that lead to the pod.
+    /// The pod.
+    pub pod: Pod,
+}
+
+/// What plugins may be told of a pod, known before there is a sandbox.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its uid.
+    pub uid: String,
+    /// Ports of the node that lead to it.
     pub port_mappings: Vec<PortMapping>,
-    /// The pod's annotations: those on bandwidth are read.
+    /// Its annotations: those on bandwidth are read.
     pub annotations: BTreeMap<String, String>,
-    /// The pod's own DNS configuration, if it has one.
+    /// Its own DNS configuration, if it has one.
     pub dns: Option<Dns>,
 }
 
@@ -123,6 +137,17 @@ struct Saved {
     absences: u32,
 }
 
+impl Saved {
+    /// A path for plugins to find the pod's namespace at: none if another one, or none, is there now.
+    fn netns_at<'a>(&self, path: Option<&'a str>) -> &'a str {
+        let is_the_pods = |path: &&str| match self.netns {
+            Some(namespace) => namespace.is_at(path),
+            None => netns::Identity::of_pod(path).is_ok(),
+        };
+        path.filter(is_the_pods).unwrap_or_default()
+    }
+}
+
 /// What ADD gave.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Added {
@@ -146,13 +171,23 @@ struct Inner {
     addresses: RwLock<HashMap<String, Vec<String>>>,
     /// Read by each ADD and DEL while it runs, written by GC, which the specification wants alone.
     turns: tokio::sync::RwLock<()>,
-    /// Of all plugins of a network together.
-    limit: Duration,
-    /// [`FIRST_RETRY`], but in tests.
-    retry: Duration,
+    /// By sandbox: the specification wants no two of its plugins' calls at the same time.
+    of_one: Locks,
+    times: Times,
     /// Of the tries that nobody waits for, one at a time: while plugins fail, each pod that is tried anew leaves a sandbox more.
     retries: tokio::sync::Mutex<()>,
     calls: Calls,
+}
+
+/// What tests wait a shorter time for.
+#[derive(Clone, Copy)]
+struct Times {
+    /// [`PLUGINS_LIMIT`].
+    plugins: Duration,
+    /// [`UNDO_LIMIT`].
+    undo: Duration,
+    /// [`FIRST_RETRY`].
+    retry: Duration,
 }
 
 /// Runs of plugins, by plugin and verb.
@@ -161,10 +196,11 @@ pub type Calls = Timings<(String, Verb)>;
 impl Cni {
     /// Takes a first look at the directory of configurations; nothing is run yet. The records are this room's alone.
     pub fn new(dirs: CniDirs, records: Records) -> Self {
-        Cni::with_times(dirs, records, PLUGINS_LIMIT, FIRST_RETRY)
+        let times = Times { plugins: PLUGINS_LIMIT, undo: UNDO_LIMIT, retry: FIRST_RETRY };
+        Cni::with_times(dirs, records, times)
     }
 
-    fn with_times(dirs: CniDirs, records: Records, limit: Duration, retry: Duration) -> Self {
+    fn with_times(dirs: CniDirs, records: Records, times: Times) -> Self {
         let inner = Inner {
             conf_dir: ConfDir::open(&dirs.conf),
             health: Health::default(),
@@ -173,8 +209,8 @@ impl Cni {
             pod_cidrs: RwLock::default(),
             addresses: RwLock::default(),
             turns: tokio::sync::RwLock::default(),
-            limit,
-            retry,
+            of_one: Locks::default(),
+            times,
             retries: tokio::sync::Mutex::default(),
             calls: Calls::default(),
         };
@@ -207,6 +243,12 @@ impl Cni {
         self.inner.health.of(&list)
     }
 
+    /// Why a pod's ADD would be refused before any plugin is called: nothing has been made for it yet.
+    pub fn check(&self, pod: &Pod) -> Result<(), Error> {
+        self.inner.conf_dir.current()?;
+        args::check(pod)
+    }
+
     /// Takes the node's pod CIDRs, for plugins that ask for `ipRanges`.
     pub fn set_pod_cidrs(&self, cidrs: PodCidrs) {
         *self.inner.pod_cidrs.write().unwrap_or_else(PoisonError::into_inner) = cidrs;
@@ -236,16 +278,19 @@ impl Cni {
         Network { list: &list, plugins: self.plugins() }.collect_garbage(&sandboxes).await;
     }
 
-    /// Joins a pod to the network, and gives its addresses without prefix lengths: in the plugins' order, at least one.
+    /// Joins a pod to the network. `beside` is given its addresses without prefix lengths (in the plugins' order, at least one), for
+    /// what is to be done while they are written down; what it gives is the answer.
     ///
-    /// A failure of a plugin is undone; what could not be undone is left for [`Cni::del`]. Until that has been called, a second
-    /// ADD of a sandbox is refused.
-    pub async fn add(&self, attachment: &Attachment) -> Result<Vec<String>, Error> {
+    /// A failure of a plugin or of `beside` is undone. What can't be undone within some seconds is left for [`Cni::del`]; until that
+    /// has been called, a second ADD of a sandbox is refused.
+    pub async fn add<T, E>(
+        &self,
+        attachment: &Attachment,
+        beside: impl AsyncFnOnce(Vec<String>) -> Result<T, E>,
+    ) -> Result<Result<T, E>, Error> {
         let _turn = self.inner.turns.read().await;
-        let list = self.inner.conf_dir.current()?;
         let namespace = netns::Identity::of_pod(&attachment.netns)?;
-        netns::bring_up_loopback(&attachment.netns).await?;
-        self.attach(&list, namespace, attachment).await
+        self.attach(namespace, attachment, netns::bring_up_loopback(&attachment.netns), beside).await
     }
 
     /// Takes a pod out of its network, as its ADD was done, also by another adapter; if nothing is known of that there is nothing
@@ -256,15 +301,12 @@ impl Cni {
     /// calls, since the pod could never be removed otherwise.
     pub async fn del(&self, container_id: &str, netns: Option<&str>) -> Result<(), Error> {
         let _turn = self.inner.turns.read().await;
+        let _alone = self.inner.of_one.hold(container_id).await;
         let Some(mut saved) = self.known(container_id)? else { return Ok(()) };
-        let is_the_pods = |path: &str| match saved.netns {
-            Some(namespace) => namespace.is_at(path),
-            None => netns::Identity::of_pod(path).is_ok(),
-        };
-        let netns = netns.filter(|path| is_the_pods(path)).unwrap_or_default();
+        let netns = saved.netns_at(netns);
         let result = saved.added.as_ref().map(|added| &added.result);
         let absent = if saved.absences < ABSENCES_LIMIT { Absent::Fails } else { Absent::IsSkipped };
-        match self.chain(&saved, netns).del(saved.list.plugins.len(), result, absent).await {
+        match self.chain(&saved, netns, self.inner.times.plugins).del(saved.list.plugins.len(), result, absent).await {
             Ok(()) => self.forget(&saved),
             Err(error) if error.is_absent_plugin() => {
                 saved.absences += 1;
@@ -280,7 +322,7 @@ impl Cni {
     /// Takes the network of a sandbox that is gone down, which [`Cni::del`] has failed to do: as often as it takes, since no kubelet
     /// will ask for it. What is left at our end is found at the next start.
     pub async fn del_in_the_end(self, container_id: String) {
-        let mut pause = self.inner.retry;
+        let mut pause = self.inner.times.retry;
         loop {
             tokio::time::sleep(pause).await;
             pause = LAST_RETRY.min(2 * pause);
@@ -322,6 +364,11 @@ impl Cni {
         saved.map(|saved| saved.parameters.port_mappings()).unwrap_or_default()
     }
 
+    /// Whether there is a record of a sandbox: something may be left to be taken down.
+    pub fn has_record(&self, container_id: &str) -> bool {
+        !matches!(self.load(container_id), Ok(None))
+    }
+
     /// The sandboxes that there is a record of.
     pub fn attached(&self) -> Vec<String> {
         self.inner.records.names().unwrap_or_else(|error| {
@@ -330,65 +377,81 @@ impl Cni {
         })
     }
 
-    async fn attach(
+    async fn attach<T, E>(
         &self,
-        list: &NetworkList,
         netns: netns::Identity,
         attachment: &Attachment,
-    ) -> Result<Vec<String>, Error> {
-        if self.load(&attachment.container_id)?.is_some() {
-            return Err(Error::Joined { container_id: attachment.container_id.clone() });
+        loopback: impl Future<Output = Result<(), Error>>,
+        beside: impl AsyncFnOnce(Vec<String>) -> Result<T, E>,
+    ) -> Result<Result<T, E>, Error> {
+        let id = &attachment.container_id;
+        let _alone = self.inner.of_one.hold(id).await;
+        let list = NetworkList::clone(&*self.inner.conf_dir.current()?);
+        if self.load(id)?.is_some() {
+            return Err(Error::Joined { container_id: id.clone() });
         }
         let pod_cidrs = self.inner.pod_cidrs.read().unwrap_or_else(PoisonError::into_inner).clone();
         let parameters = Parameters::of(attachment, &pod_cidrs)?;
-        let mut saved = Saved { list: list.clone(), parameters, netns: Some(netns), added: None, absences: 0 };
+        let mut saved = Saved { list, parameters, netns: Some(netns), added: None, absences: 0 };
         // no power loss leaves anything of a plugin's work but with the last one's result, which is written to last
-        self.inner.records.save_unsynced(&attachment.container_id, &saved)?;
+        let record = async { self.inner.records.save_unsynced(id, &saved) };
+        let (up, recorded) = tokio::join!(loopback, record);
+        recorded?;
         let mut progress = Progress::default();
-        let added = self.run_plugins(&mut saved, &attachment.netns, &mut progress).await;
-        if added.is_err() {
+        let added = match up {
+            Ok(()) => self.run_plugins(&mut saved, &attachment.netns, &mut progress, beside).await,
+            Err(error) => Err(error),
+        };
+        if !matches!(added, Ok(Ok(_))) {
             self.undo(&saved, &attachment.netns, &progress).await;
         }
         added
     }
 
-    async fn run_plugins(&self, saved: &mut Saved, netns: &str, progress: &mut Progress) -> Result<Vec<String>, Error> {
-        let addresses = self.chain(saved, netns).add(progress).await?;
+    async fn run_plugins<T, E>(
+        &self,
+        saved: &mut Saved,
+        netns: &str,
+        progress: &mut Progress,
+        beside: impl AsyncFnOnce(Vec<String>) -> Result<T, E>,
+    ) -> Result<Result<T, E>, Error> {
+        let addresses = self.chain(saved, netns, self.inner.times.plugins).add(progress).await?;
         let result = progress.result.clone().unwrap_or_default();
         saved.added = Some(Added { result, addresses: addresses.clone() });
-        self.save(saved, netns).await?;
-        self.known_addresses().insert(saved.parameters.container_id.clone(), addresses.clone());
-        Ok(addresses)
+        let (written, done) = tokio::join!(self.save(saved, netns), beside(addresses.clone()));
+        written?;
+        self.known_addresses().insert(saved.parameters.container_id.clone(), addresses);
+        Ok(done)
     }
 
-    /// Undoes a failed ADD. The ADD's error is the answer; one of this is logged, and the record stays for a DEL to come.
+    /// Undoes a failed ADD, in a short time. The ADD's error is the answer; one of this is logged, and the record stays for a DEL to
+    /// come.
     async fn undo(&self, saved: &Saved, netns: &str, progress: &Progress) {
-        let deleted = self.chain(saved, netns).del(progress.called, progress.result.as_ref(), Absent::Fails).await;
+        let chain = self.chain(saved, saved.netns_at(Some(netns)), self.inner.times.undo);
+        let deleted = chain.del(progress.called, progress.result.as_ref(), Absent::Fails).await;
         if let Err(error) = deleted.and_then(|()| self.forget(saved)) {
             let sandbox = &saved.parameters.container_id;
             tracing::warn!(sandbox, %error, "failed network of a sandbox not undone");
         }
     }
 
-    fn chain<'a>(&'a self, saved: &'a Saved, netns: &'a str) -> Chain<'a> {
-        let (plugins, limit) = (self.plugins(), self.inner.limit);
-        Chain { list: &saved.list, parameters: &saved.parameters, netns, plugins, limit }
+    fn chain<'a>(&'a self, saved: &'a Saved, netns: &'a str, limit: Duration) -> Chain<'a> {
+        Chain { list: &saved.list, parameters: &saved.parameters, netns, plugins: self.plugins(), limit }
     }
 
-    /// Writes the record to last, and the cache for others, off the threads that serve requests.
+    /// Writes the record to last, and beside it the cache for others, off the threads that serve requests.
     async fn save(&self, saved: &Saved, netns: &str) -> Result<(), Error> {
-        let (inner, saved, netns) = (self.inner.clone(), saved.clone(), netns.to_owned());
         let container_id = saved.parameters.container_id.clone();
-        let write = move || {
-            inner.records.save(&saved.parameters.container_id, &saved)?;
-            if let Err(error) = cache::write(&inner.dirs.cache, &saved, &netns) {
-                let dir = inner.dirs.cache.display();
-                tracing::warn!(sandbox = saved.parameters.container_id, %dir, %error, "CNI cache not written");
-            }
-            Ok(())
-        };
-        let written = tokio::task::spawn_blocking(write).await;
-        written.unwrap_or_else(|source| Err(Error::Unwritten { container_id, source }))
+        let (inner, to_record) = (self.inner.clone(), saved.clone());
+        let record = spawn_blocking(move || inner.records.save(&to_record.parameters.container_id, &to_record));
+        let (inner, to_cache, netns) = (self.inner.clone(), saved.clone(), netns.to_owned());
+        let cache = spawn_blocking(move || cache::write(&inner.dirs.cache, &to_cache, &netns));
+        let (recorded, cached) = tokio::join!(record, cache);
+        if let Err(error) = cached.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            let dir = self.inner.dirs.cache.display();
+            tracing::warn!(sandbox = container_id, %dir, %error, "CNI cache not written");
+        }
+        Ok(recorded.map_err(|source| Error::Unwritten { container_id, source })??)
     }
 
     fn forget(&self, saved: &Saved) -> Result<(), Error> {

@@ -1,5 +1,7 @@
 //! Whole attachments, with plugins that are shell scripts: each appends a line to the log at every call, then does as its test says.
 
+use std::convert::Infallible;
+use std::future::ready;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -82,9 +84,13 @@ case $CNI_COMMAND in ADD) {} ;; DEL) {} ;; esac"#,
     }
 
     fn cni_within(&self, limit: Duration) -> Cni {
+        self.cni_with(limit, Duration::from_secs(30))
+    }
+
+    fn cni_with(&self, plugins: Duration, undo: Duration) -> Cni {
         let dirs =
             CniDirs { conf: self.dir.path("conf"), bin: vec![self.dir.path("bin")], cache: self.dir.path("cache") };
-        Cni::with_times(dirs, self.records(), limit, Duration::from_millis(50))
+        Cni::with_times(dirs, self.records(), Times { plugins, undo, retry: Duration::from_millis(50) })
     }
 
     fn records(&self) -> Records {
@@ -99,19 +105,32 @@ case $CNI_COMMAND in ADD) {} ;; DEL) {} ;; esac"#,
         Attachment {
             container_id: "c1".to_owned(),
             netns: self.netns(),
-            pod_name: "web".to_owned(),
-            pod_namespace: "shop".to_owned(),
-            pod_uid: "u1".to_owned(),
-            port_mappings: Vec::new(),
-            annotations: BTreeMap::new(),
-            dns: None,
+            pod: Pod {
+                name: "web".to_owned(),
+                namespace: "shop".to_owned(),
+                uid: "u1".to_owned(),
+                port_mappings: Vec::new(),
+                annotations: BTreeMap::new(),
+                dns: None,
+            },
         }
     }
 
     /// All of ADD but the loopback interface, since the namespace is a plain file here.
     async fn attach(&self, cni: &Cni, attachment: &Attachment) -> Result<Vec<String>, Error> {
-        let list = cni.inner.conf_dir.current()?;
-        cni.attach(&list, netns::Identity::of_pod(&attachment.netns)?, attachment).await
+        let Ok(addresses) = self.attach_beside(cni, attachment, Ok(()), keep).await?;
+        Ok(addresses)
+    }
+
+    async fn attach_beside<T, E>(
+        &self,
+        cni: &Cni,
+        attachment: &Attachment,
+        loopback: Result<(), Error>,
+        beside: impl AsyncFnOnce(Vec<String>) -> Result<T, E>,
+    ) -> Result<Result<T, E>, Error> {
+        let netns = netns::Identity::of_pod(&attachment.netns)?;
+        cni.attach(netns, attachment, ready(loopback), beside).await
     }
 
     async fn add(&self, cni: &Cni) -> Result<Vec<String>, Error> {
@@ -131,6 +150,11 @@ const ADDRESS: &str = r#"echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.1
 const TWO_ADDRESSES: &str = r#"echo '{"ips": [{"address": "fd00::5/64"}, {"address": "10.1.0.5/16"}]}'"#;
 const ITSELF: &str = r#"echo "$request" | "$0""#;
 const REFUSAL: &str = r#"echo '{"code": 11, "msg": "later", "details": "the pool is full"}'; exit 1"#;
+
+/// Nothing beside.
+async fn keep(addresses: Vec<String>) -> Result<Vec<String>, Infallible> {
+    Ok(addresses)
+}
 
 fn sandbox() -> SandboxId {
     SandboxId::new("c1")
@@ -235,6 +259,77 @@ async fn a_plugin_that_hangs_is_undone_after_the_limit() {
     assert!(began.elapsed() < Duration::from_secs(30));
     assert_eq!(node.order(), ["first ADD", "second ADD", "second DEL", "first DEL"]);
     assert_eq!(node.left(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_plugin_that_hangs_at_del_too_is_told_soon_and_left_for_a_del_to_come() {
+    let node = Node::with_plugins(&[("first", ADDRESS)]);
+    node.plugin("first", "sleep 60", "sleep 60");
+    let cni = node.cni_with(Duration::from_secs(4), Duration::from_millis(500));
+    let began = Instant::now();
+    let error = node.add(&cni).await.unwrap_err().to_string();
+    assert!(error.contains("failed to ADD") && error.contains("within 4s"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    assert_eq!((node.left(), cni.has_record("c1")), (vec!["c1".to_owned()], true));
+    node.plugin("first", "", "");
+    cni.del_in_the_end("c1".to_owned()).await;
+    assert_eq!(node.left(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_is_done_beside_the_record_gets_the_addresses_and_its_failure_is_undone() {
+    let node = Node::with_plugins(&[("first", ADDRESS), ("second", TWO_ADDRESSES)]);
+    let cni = node.cni();
+    let told = async |addresses: Vec<String>| Err::<(), _>(addresses.join(" "));
+    let failed = node.attach_beside(&cni, &node.attachment(), Ok(()), told).await.unwrap();
+    assert_eq!(failed, Err("fd00::5 10.1.0.5".to_owned()));
+    assert_eq!(node.order(), ["first ADD", "second ADD", "second DEL", "first DEL"]);
+    let call = &node.calls()[2];
+    assert_eq!((&call.netns, &call.request["prevResult"]["ips"][1]["address"]), (&node.netns(), &json!("10.1.0.5/16")));
+    assert_eq!((node.left(), cni.addresses(&sandbox())), (Vec::new(), None));
+}
+
+#[tokio::test]
+async fn without_a_loopback_no_plugin_is_called_and_nothing_is_left() {
+    let node = Node::with_plugins(&[("first", ADDRESS)]);
+    let cni = node.cni();
+    let source = io::ErrorKind::PermissionDenied.into();
+    let down = Err(Error::Netns { path: "/there".to_owned(), source });
+    assert!(matches!(node.attach_beside(&cni, &node.attachment(), down, keep).await, Err(Error::Netns { .. })));
+    assert_eq!((node.order(), node.left()), (Vec::new(), Vec::new()));
+}
+
+/// Each plugin looks for a trace of another one's call, as the specification forbids two of one sandbox at once.
+#[tokio::test]
+async fn calls_for_one_sandbox_never_overlap() {
+    let node = Node::with_plugins(&[("first", ADDRESS)]);
+    let busy = node.dir.path("busy").display().to_string();
+    let alone = format!("mkdir {busy} || exit 1; sleep 0.3; rmdir {busy}");
+    node.plugin(
+        "first",
+        &format!("{alone}; {ADDRESS}"),
+        &format!("{alone}; [ -e {busy}.once ] || {{ >{busy}.once; exit 1; }}"),
+    );
+    let cni = node.cni();
+    let (added, early) = tokio::join!(node.add(&cni), cni.del("c1", None));
+    assert!(added.is_ok(), "{added:?}");
+    assert!(early.unwrap_err().to_string().contains("exit status: 1"), "the plugin's first DEL fails on purpose");
+    let netns = node.netns();
+    let all = tokio::join!(cni.del("c1", Some(&netns)), cni.del("c1", None), cni.del("c1", None));
+    assert!(matches!(all, (Ok(()), Ok(()), Ok(()))), "{all:?}");
+    assert_eq!(node.order(), ["first ADD", "first DEL", "first DEL"]);
+}
+
+#[test]
+fn a_pod_that_cannot_be_joined_is_refused_beforehand() {
+    let node = Node::new();
+    let pod = node.attachment().pod;
+    assert!(matches!(node.cni().check(&pod), Err(Error::NoConfig { .. })));
+    node.configure("10-a.conf", &json!({"name": "a", "type": "first"}));
+    assert!(node.cni().check(&pod).is_ok());
+    let annotations = BTreeMap::from([("kubernetes.io/egress-bandwidth".to_owned(), "fast".to_owned())]);
+    assert!(matches!(node.cni().check(&Pod { annotations, ..pod.clone() }), Err(Error::Annotation { .. })));
+    assert!(matches!(node.cni().check(&Pod { name: "a;b=c".to_owned(), ..pod }), Err(Error::Argument { .. })));
 }
 
 #[tokio::test]
@@ -609,9 +704,10 @@ async fn slow_plugins_of_many_pods_run_side_by_side() {
 async fn the_nodes_own_network_is_never_given_to_a_plugin() {
     let node = Node::with_plugins(&[("first", ADDRESS)]);
     let attachment = Attachment { netns: "/proc/self/ns/net".to_owned(), ..node.attachment() };
-    let refused = node.cni().add(&attachment).await;
+    let refused = node.cni().add(&attachment, keep).await;
     assert!(matches!(refused, Err(Error::HostNetns { .. })), "{refused:?}");
-    let gone = node.cni().add(&Attachment { netns: node.dir.path("gone").display().to_string(), ..attachment }).await;
+    let gone = Attachment { netns: node.dir.path("gone").display().to_string(), ..attachment };
+    let gone = node.cni().add(&gone, keep).await;
     assert!(matches!(gone, Err(Error::Netns { .. })), "{gone:?}");
     assert_eq!(node.order(), [""; 0]);
 }

@@ -271,8 +271,10 @@ async fn a_failed_add_leaves_no_address_and_no_interface(case: Case) {
 /// As when what a plugin depends on is away for a while: nobody will ask for such a sandbox again.
 async fn what_a_failed_add_could_not_undo_is_undone_once_plugins_can(case: Case) {
     let node = Node::new(case, &[json!({"type": "odd"})]).await;
-    node.script("odd", "cat >/dev/null; exit 1");
+    let calls = node.case.dir.join("calls");
+    node.script("odd", &format!("cat >/dev/null; echo $CNI_COMMAND >>{}; exit 1", calls.display()));
     assert!(node.case.cri.run_pod(&node.case.pod("away")).await.is_err());
+    assert_eq!(fs::read_to_string(&calls).unwrap(), "ADD\nDEL\n", "the answer waits for one DEL");
     assert_eq!(node.leases().len(), if has_ipv6() { 2 } else { 1 });
     assert_eq!(node.case.cri.list_pods(cri::PodSandboxFilter::default()).await.unwrap(), []);
     node.script("odd", "cat >/dev/null; exit 0");

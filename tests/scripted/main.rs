@@ -8,6 +8,7 @@
 //! - `check`       `dockershim check` on a node on which one thing is wrong
 //! - `adapter`     another CRI adapter, for it to find
 //! - `connection`  engines that hang, go, come back newer or older, and say odd things
+//! - `network`     CNI as far as it needs no pod: refusals before the create, garbage
 //! - `pods`        RunPodSandbox: undo, names that are taken, a pruned image, a client that goes away
 //! - `containers`  lives of containers behind the shim's back
 //! - `events`      GetContainerEvents across lost connections
@@ -30,6 +31,7 @@ mod figures;
 mod http;
 mod images;
 mod lists;
+mod network;
 mod outputs;
 mod pods;
 mod script;

@@ -4,7 +4,7 @@
 //! create ─▶ start ─▶ inspect ─▶ the Engine's resolv.conf ─▶ CNI ADD, our own files of /etc (cni mode) ─▶ in the index as READY
 //! ```
 //!
-//! Three engine calls. An equal request that comes while this one runs waits for it and gets its id; a dead sandbox of the same
+//! Three engine calls, the first once all that can be told from the request, the configuration and other pods is known to fit. An equal request that comes while this one runs waits for it and gets its id; a dead sandbox of the same
 //! name is removed first. Whatever fails, everything made so far is undone, and the first error is the answer.
 
 use crate::cni;
@@ -37,7 +37,8 @@ pub async fn run_pod_sandbox(
         return Ok(cri::RunPodSandboxResponse { pod_sandbox_id: id });
     }
     let _ports = super::host_ports::claim(daemon, &config)?;
-    let wanted = Wanted { config: &config, runtime_handler: &runtime_handler, fingerprint: &fingerprint };
+    let pod = cni_pod(daemon, &config)?;
+    let wanted = Wanted { config: &config, pod, runtime_handler: &runtime_handler, fingerprint: &fingerprint };
     let _own = daemon.index.own_write(&docker_name);
     steps.done("wait");
     let id = create(daemon, &wanted, &docker_name).await?;
@@ -45,7 +46,6 @@ pub async fn run_pod_sandbox(
     match bring_up(daemon, &wanted, &id, &mut steps).await {
         Ok(sandbox) => {
             daemon.index.put_sandbox(sandbox);
-            steps.done("files");
             tracing::info!(sandbox = id, steps_ms = steps.told(), "pod started");
         }
         Err(error) => {
@@ -59,6 +59,8 @@ pub async fn run_pod_sandbox(
 /// The request, taken apart.
 struct Wanted<'a> {
     config: &'a cri::PodSandboxConfig,
+    /// For CNI plugins, where they make the pod's network.
+    pod: Option<cni::Pod>,
     runtime_handler: &'a str,
     fingerprint: &'a str,
 }
@@ -81,17 +83,41 @@ impl Wanted<'_> {
         };
         sandbox::create_body(&request, node)
     }
-
-    /// Whether a CNI plugin makes the pod's network.
-    fn needs_cni(&self, daemon: &Daemon) -> bool {
-        daemon.config.network == Network::Cni && !has_host_network(self.config)
-    }
 }
 
 pub(super) fn has_host_network(config: &cri::PodSandboxConfig) -> bool {
     let options = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let options = options.and_then(|context| context.namespace_options.as_ref());
     options.is_some_and(|options| options.network() == cri::NamespaceMode::Node)
+}
+
+/// The pod as CNI plugins are told of it, where they make its network; refused here if they can't be told.
+fn cni_pod(daemon: &Daemon, config: &cri::PodSandboxConfig) -> Result<Option<cni::Pod>> {
+    if daemon.config.network != Network::Cni || has_host_network(config) {
+        return Ok(None);
+    }
+    let metadata = config.metadata.clone().unwrap_or_default();
+    let pod = cni::Pod {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        port_mappings: port::cni_mappings(&config.port_mappings)?,
+        annotations: config.annotations.clone(),
+        dns: config.dns_config.clone().map(|cri::DnsConfig { servers, searches, options }| cni::Dns {
+            servers,
+            searches,
+            options,
+        }),
+    };
+    daemon.cni.check(&pod).map_err(|error| no_network(config, error))?;
+    Ok(Some(pod))
+}
+
+fn no_network(config: &cri::PodSandboxConfig, error: cni::Error) -> Error {
+    match error {
+        cni::Error::Annotation { .. } | cni::Error::Argument { .. } => Error::invalid("config", error.to_string()),
+        error => Error::internal(format!("network of pod {}", pod_name(config.metadata.as_ref())), error),
+    }
 }
 
 /// Who holds the name: the result of an equal request, something dead that is cleared away, or somebody else.
@@ -144,20 +170,15 @@ async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str, steps: &mut St
         Error::FailedPrecondition(format!("sandbox of {} ended at once: {}", pod(), inspect.state.error))
     })?;
     daemon.index.keep_resolv_conf(&made).await?;
-    if wanted.needs_cni(daemon) {
-        let attachment = attachment(wanted.config, id, made.pid)?;
-        made.ips = daemon.cni.add(&attachment).await.map_err(|error| match error {
-            cni::Error::Annotation { .. } | cni::Error::Argument { .. } => Error::invalid("config", error.to_string()),
-            error => Error::internal(format!("network of {}", pod()), error),
-        })?;
-        steps.done("cni");
-    }
-    if let Err(error) = daemon.keep_etc(&made).await {
-        // as long as the namespace is there to be cleared
-        if let Err(error) = daemon.cni.del(id, Some(&netns_of(made.pid))).await {
-            tracing::warn!(sandbox = id, %error, "network of a failed sandbox not undone; tried once more without its namespace");
-        }
-        return Err(error);
+    if let Some(pod) = &wanted.pod {
+        let attachment = cni::Attachment { container_id: id.to_owned(), netns: netns_of(made.pid), pod: pod.clone() };
+        let sandbox = &mut made;
+        let keep_etc = async move |addresses| {
+            sandbox.ips = addresses;
+            daemon.keep_etc(sandbox).await
+        };
+        daemon.cni.add(&attachment, keep_etc).await.map_err(|error| no_network(wanted.config, error))??;
+        steps.done("network");
     }
     Ok(made)
 }
@@ -167,29 +188,11 @@ pub(super) fn netns_of(pid: i32) -> String {
     format!("/proc/{pid}/ns/net")
 }
 
-fn attachment(config: &cri::PodSandboxConfig, id: &str, pid: i32) -> Result<cni::Attachment> {
-    let metadata = config.metadata.clone().unwrap_or_default();
-    Ok(cni::Attachment {
-        container_id: id.to_owned(),
-        netns: netns_of(pid),
-        pod_name: metadata.name,
-        pod_namespace: metadata.namespace,
-        pod_uid: metadata.uid,
-        port_mappings: port::cni_mappings(&config.port_mappings)?,
-        annotations: config.annotations.clone(),
-        dns: config.dns_config.clone().map(|cri::DnsConfig { servers, searches, options }| cni::Dns {
-            servers,
-            searches,
-            options,
-        }),
-    })
-}
-
-/// Undoes what a failed attempt has made. What can't be undone is logged: the next attempt clears the name, and the network, which
-/// no later attempt has, is tried again.
+/// Undoes what a failed attempt has made. What can't be undone is logged: the next attempt clears the name. The network has been
+/// undone where it failed; what is left of it, which no later attempt has, is taken down while nobody waits.
 async fn undo(daemon: &Daemon, id: &str) {
-    if let Err(error) = daemon.cni.del(id, None).await {
-        tracing::warn!(sandbox = id, %error, "network of a failed sandbox not undone; tried again until it is");
+    if daemon.cni.has_record(id) {
+        tracing::warn!(sandbox = id, "network of a failed sandbox not undone; tried again until it is");
         tokio::spawn(daemon.cni.clone().del_in_the_end(id.to_owned()));
     }
     match daemon.engine.remove(id).await {
