@@ -119,9 +119,15 @@ mod tests {
 
     #[test]
     fn only_host_ports_are_published() {
-        let bindings =
-            bindings(&[mapping(0, 80, 8080, ""), mapping(1, 53, 0, ""), mapping(0, 80, 8081, "127.0.0.1")]).unwrap();
-        assert_eq!(bindings.len(), 1);
+        let bindings = bindings(&[
+            mapping(0, 80, 8080, ""),
+            mapping(1, 53, 0, ""),
+            mapping(0, 80, 8081, "127.0.0.1"),
+            mapping(2, 80, 8080, ""),
+        ])
+        .unwrap();
+        assert_eq!(bindings.len(), 2);
+        assert_eq!(bindings["80/sctp"].as_ref().unwrap()[0].host_port.as_deref(), Some("8080"));
         let of_80 = bindings["80/tcp"].as_ref().unwrap();
         assert_eq!(of_80.iter().map(|b| b.host_port.as_deref().unwrap()).collect::<Vec<_>>(), ["8080", "8081"]);
         assert_eq!(cni_mappings(&[mapping(2, 80, 1, "")]).unwrap()[0].protocol, "sctp");

@@ -60,7 +60,7 @@ async fn writes_make_few_engine_calls_and_reads_none(case: Case) {
         tokio::time::sleep(Duration::from_millis(round * 700)).await;
         let config = case.pod(&format!("round-{round}"));
         let (pod, made) = calls(&case, case.run(config)).await;
-        cheapest.note("RunPodSandbox", 4, made);
+        cheapest.note("RunPodSandbox", 3, made);
         let (id, made) = calls(&case, case.create(&pod, &sleeper("main"))).await;
         cheapest.note("CreateContainer", 1, made);
         let (grouped, made) = calls(&case, case.create(&pod, &with_group("grouped"))).await;
