@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use dockershim::check::{self, Options};
 use dockershim::config::cli::{CheckFlags, Cli, Command, ConfigCommand, MigrateFlags, ReleaseFlags, StatusFlags};
-use dockershim::config::{self, Changes, Resolved, Typed, reference};
+use dockershim::config::{Changes, Resolved, Typed, reference};
 use dockershim::handover::{migrate, release};
 use dockershim::journal::Journal;
 use dockershim::server::{self, Supervisor};
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let (cli, matches) = Cli::read();
     let ended = match cli.command {
         Some(Command::Check(flags)) => run_check(*flags, &Typed::of(&matches)),
-        Some(Command::Status(flags)) => show_status(flags),
+        Some(Command::Status(flags)) => show_status(*flags, &Typed::of(&matches)),
         Some(Command::Config(command)) => configure(command, &matches),
         Some(Command::Migrate(flags)) => make_configuration(&flags),
         Some(Command::Release(flags)) => hand_back(&flags, &matches),
@@ -132,12 +132,12 @@ fn hand_back(flags: &ReleaseFlags, matches: &ArgMatches) -> anyhow::Result<ExitC
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show_status(flags: StatusFlags) -> anyhow::Result<ExitCode> {
-    let StatusFlags { json, container_runtime_endpoint } = flags;
-    let socket = config::socket("container-runtime-endpoint", &container_runtime_endpoint)?;
+fn show_status(flags: StatusFlags, typed: &Typed) -> anyhow::Result<ExitCode> {
+    let StatusFlags { json, told: _resolved } = flags;
+    let config = Resolved::new(typed, env::vars_os())?.config;
     let form = if json { status::Form::Json } else { status::Form::Screen };
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let ready = runtime.block_on(status::show(&socket, form, &mut io::stdout().lock()))?;
+    let ready = runtime.block_on(status::show(config.own_socket(), form, &mut io::stdout().lock()))?;
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

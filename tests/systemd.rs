@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use dockershim::cri;
 use dockershim::cri::runtime_service_client::RuntimeServiceClient;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_dockershim");
@@ -312,6 +313,33 @@ fn passed_sockets_that_are_none_are_told() {
     end(service.start("fd://", &[&File::open("/dev/null").unwrap()]), "descriptor 3 (cri)");
     let listener = UnixListener::bind(service.path("a.sock")).unwrap();
     end(service.start("fd://", &[&listener, &File::open("/dev/null").unwrap()]), "descriptor 4 (second)");
+}
+
+#[test]
+fn status_asks_where_the_daemon_is_told_to_serve() {
+    let service = Service::new("status");
+    let (socket, file) =
+        (service.path("cri.sock").display().to_string(), service.path("config.toml").display().to_string());
+    service.configure(&format!("container-runtime-endpoint = [\"unix://{socket}\"]\n"));
+    let process = service.start(&format!("unix://{socket}"), &[]);
+    service.until_told("READY=1");
+    let told = |flags: &[&str], variables: &[(&str, &str)]| {
+        let mut status = Command::new(PROGRAM);
+        status.args(["status", "--json"]).args(flags).envs(variables.iter().copied()).stdin(Stdio::null());
+        let output = status.output().unwrap();
+        // it isn't ready without an engine, or isn't there
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (told["socket"].as_str().unwrap().to_owned(), told["daemon"]["pid"] == process.0.id())
+    };
+    let by_file = ["--config", &file];
+    assert_eq!(told(&by_file, &[]), (socket.clone(), true));
+    assert_eq!(told(&[], &[("DOCKERSHIM_CONFIG", &file)]), (socket, true));
+    let nobody = service.path("nobody.sock").display().to_string();
+    assert_eq!(told(&by_file, &[("DOCKERSHIM_CONTAINER_RUNTIME_ENDPOINT", &nobody)]), (nobody.clone(), false));
+    let flag = format!("--container-runtime-endpoint=unix://{nobody}");
+    assert_eq!(told(&[&by_file[..], &[&flag]].concat(), &[]), (nobody, false));
+    process.stop();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::finding::Skip;
-use crate::config::{Config, Endpoint, cli};
+use crate::config::Config;
 use crate::engine;
 use crate::engine::model::{ContainerSummary, Info, Version};
 
@@ -70,8 +70,7 @@ impl Facts {
 
     /// As kubeadm and the kubelet are told of us.
     pub(super) fn our_endpoint(&self) -> String {
-        let path = self.config.endpoints.iter().find(|endpoint| matches!(endpoint, Endpoint::Path(_)));
-        path.map_or_else(|| cli::DEFAULT_ENDPOINT.to_owned(), ToString::to_string)
+        format!("unix://{}", self.config.own_socket().display())
     }
 }
 

@@ -49,8 +49,9 @@ pub enum Command {
         after_help = "Ends with 0 when all is well, with 1 when something failed, with 2 when there are only warnings."
     )]
     Check(Box<CheckFlags>),
-    /// Show how a running dockershim is; ends with 1 when it can't be reached or isn't ready
-    Status(StatusFlags),
+    /// Show how a running dockershim is; ends with 1 when it can't be reached or isn't ready. Its socket is that of a daemon with the
+    /// same flags, environment and file
+    Status(Box<StatusFlags>),
     /// Show or check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -117,9 +118,9 @@ pub struct StatusFlags {
     /// Print one object for programs
     #[arg(long = "json")]
     pub json: bool,
-    /// CRI socket to ask
-    #[arg(long = "container-runtime-endpoint", default_value = DEFAULT_ENDPOINT)]
-    pub container_runtime_endpoint: String,
+    /// What the daemon is told.
+    #[command(flatten)]
+    pub told: Told,
 }
 
 /// What `dockershim config` does.

@@ -215,6 +215,15 @@ impl Error {
 }
 
 impl Config {
+    /// Where we are asked: the first socket that we make, or else the first of our socket unit.
+    pub fn own_socket(&self) -> &Path {
+        let made = self.endpoints.iter().find_map(|endpoint| match endpoint {
+            Endpoint::Path(path) => Some(path.as_path()),
+            Endpoint::Passed => None,
+        });
+        made.unwrap_or_else(|| Path::new(cli::DEFAULT_ENDPOINT.trim_start_matches("unix://")))
+    }
+
     /// Checks the flags.
     pub fn from_flags(flags: Flags) -> Result<Config, Error> {
         let docker_socket = socket("docker-endpoint", &flags.docker_endpoint)?;
@@ -264,7 +273,7 @@ impl Config {
 }
 
 /// `unix:///run/x.sock` or a path.
-pub fn socket(flag: &'static str, text: &str) -> Result<PathBuf, Error> {
+fn socket(flag: &'static str, text: &str) -> Result<PathBuf, Error> {
     let path = text.strip_prefix("unix://").unwrap_or(text);
     if path.starts_with('/') {
         return Ok(PathBuf::from(path));
