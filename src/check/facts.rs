@@ -7,6 +7,7 @@ use super::finding::Skip;
 use crate::config::Config;
 use crate::engine;
 use crate::engine::model::{ContainerSummary, Info, Version};
+use crate::process::{Running, named};
 
 /// All of it.
 pub(super) struct Facts {
@@ -112,7 +113,7 @@ pub(super) struct Node {
     pub(super) swap: Vec<String>,
     /// systemd's word that the clock has been set.
     pub(super) clock_was_set: bool,
-    pub(super) processes: Vec<Process>,
+    pub(super) processes: Vec<Running>,
     /// inotify instances of our user, and how many he may have.
     pub(super) inotify: (usize, Option<usize>),
 }
@@ -123,10 +124,9 @@ impl Node {
         self.processes.iter().any(|process| process.name == name && process.pid != std::process::id())
     }
 
-    /// A process by its name, which the kernel cuts to 15 bytes.
-    pub(super) fn process(&self, name: &str) -> Option<&Process> {
-        let cut = name.get(..15).unwrap_or(name);
-        self.processes.iter().find(|process| process.name == cut)
+    /// The node's own process of that name.
+    pub(super) fn process(&self, name: &str) -> Option<&Running> {
+        named(&self.processes, name)
     }
 }
 
@@ -134,13 +134,6 @@ impl Node {
 pub(super) struct Cgroups {
     pub(super) unified: bool,
     pub(super) controllers: BTreeSet<String>,
-}
-
-/// A process of the node.
-pub(super) struct Process {
-    pub(super) pid: u32,
-    pub(super) name: String,
-    pub(super) arguments: Vec<String>,
 }
 
 /// What the kubelet of this node is told.

@@ -108,10 +108,14 @@ fn rival(facts: &Facts, others: &[&Socket]) -> Option<Finding> {
             return Some(Finding::failed(cause, stop));
         }
     }
-    let process = facts.node.process("cri-dockerd").filter(|_| facts.pre)?;
-    let cause =
-        format!("cri-dockerd runs (process {}), and dockershim doesn't start beside it; its pods run on", process.pid);
-    Some(Finding::warning(cause, stop))
+    let pid = facts.node.process("cri-dockerd")?.pid;
+    Some(if facts.pre {
+        let cause =
+            format!("cri-dockerd runs (process {pid}), and dockershim doesn't start beside it; its pods run on");
+        Finding::warning(cause, stop)
+    } else {
+        Finding::failed(format!("cri-dockerd runs (process {pid}): two adapters take each other's pods"), stop)
+    })
 }
 
 fn kubelet(facts: &Facts) -> Judged {

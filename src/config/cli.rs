@@ -202,7 +202,7 @@ pub struct Flags {
     /// Where Prometheus reads our own figures: an address of the loopback interface with a port, or unix:// and a path; empty for nowhere
     #[arg(long = "metrics-address", value_name = "ADDRESS", default_value = "", help_heading = SOCKETS)]
     pub metrics_address: String,
-    /// Start although another CRI adapter for Docker answers on /run/cri-dockerd.sock: it serves a different engine
+    /// Start although another CRI adapter for Docker has /run/cri-dockerd.sock, or cri-dockerd runs: it serves a different engine
     #[arg(
         long = "allow-other-adapter",
         value_name = "true|false",

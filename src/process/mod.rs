@@ -1,5 +1,5 @@
 //! What `/proc` tells of a container through its first process: the network that it sees, its open files, its root; of what a process
-//! has started; and of our own.
+//! has started; of all that run on this node; and of our own.
 //!
 //! **Invariants**: nobody's namespace is entered, nothing is asked of the Engine; a process that has ended is told apart from
 //! what can't be read, but where they are only counted.
@@ -9,6 +9,7 @@ mod files;
 mod network;
 mod own;
 mod root;
+mod running;
 
 use std::io;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub use files::{OpenFiles, open_files, open_files_limit};
 pub use network::{Interface, interfaces, interfaces_of};
 pub use own::{Own, own};
 pub use root::{upper_directory, upper_of};
+pub(crate) use running::{Running, named, running};
 
 /// A file of `/proc` can't be read.
 #[derive(Debug, thiserror::Error)]

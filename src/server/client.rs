@@ -22,10 +22,17 @@ pub(crate) async fn connect(socket: &Path, limit: Duration) -> Result<Channel, S
 pub(crate) async fn reply<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, String> {
     match call.await {
         Ok(response) => Ok(response.into_inner()),
-        // made on our side, for want of an answer
-        Err(status) if std::error::Error::source(&status).is_some() => {
-            Err(format!("nobody answers any more: {}", status.message()))
-        }
-        Err(status) => Err(format!("{:?}: {}", status.code(), status.message())),
+        Err(status) if is_answer(&status) => Err(words(&status)),
+        Err(status) => Err(format!("nobody answers any more: {}", status.message())),
     }
+}
+
+/// Whether a failure was told by the other end, and not made on ours for want of an answer.
+pub(super) fn is_answer(status: &Status) -> bool {
+    std::error::Error::source(status).is_none()
+}
+
+/// Code and message.
+pub(super) fn words(status: &Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
 }

@@ -41,6 +41,7 @@ use crate::engine::{self, Engine, Timeouts};
 use crate::etc::{self, Etc};
 use crate::index::Index;
 use crate::log::Pumps;
+use crate::process::running;
 use crate::record::{self, Records};
 use crate::service::container::keep_limits;
 use crate::service::leftovers::Leftovers;
@@ -49,6 +50,7 @@ use crate::stream::Streams;
 use crate::translate::node::Network;
 
 pub(crate) use rival::CRI_DOCKERD;
+pub use rival::Rival;
 pub(crate) use socket::LONGEST_PATH;
 pub(crate) use state_dir::{StateLock, claim};
 pub use status::in_one_line;
@@ -97,18 +99,14 @@ pub enum Error {
         /// Which, and why.
         source: etc::Error,
     },
-    /// Another adapter for Docker answers.
+    /// Another adapter for Docker is there.
     #[error(
-        "another CRI adapter for docker {version} answers on {}, and two adapters on one engine take each other's pods for \
-         their own; stop it (systemctl disable --now cri-docker.socket cri-docker.service), or, if it serves a different \
-         engine, start with --allow-other-adapter",
-        socket.display()
+        "{rival}; two adapters on one engine take each other's pods for their own: stop it (systemctl disable --now \
+         cri-docker.socket cri-docker.service), or, if it serves a different engine, start with --allow-other-adapter"
     )]
     OtherAdapter {
-        /// Where it answers.
-        socket: PathBuf,
-        /// The engine's version as it tells it.
-        version: String,
+        /// How it was seen.
+        rival: Rival,
     },
     /// Something that isn't a socket is where ours should be.
     #[error("{} is not a socket; remove it, or serve elsewhere with {flag}", path.display())]
@@ -236,7 +234,9 @@ pub async fn run(config: Config, supervisor: Supervisor, shutdown: impl Future<O
     let _lock = claim(&config.state_dir)?;
     let passed = if config.endpoints.contains(&Endpoint::Passed) { socket::passed()? } else { Vec::new() };
     if !config.allow_other_adapter {
-        rival::refuse(Path::new(CRI_DOCKERD), &own_sockets(&config.endpoints, &passed)).await?;
+        let (own, running) = (own_sockets(&config.endpoints, &passed), running(Path::new("/proc")));
+        let looked = rival::look(Path::new(CRI_DOCKERD), &own, &running).await;
+        looked.map_err(|rival| Error::OtherAdapter { rival })?;
     }
     let (mut files, mut listeners) = (Vec::new(), Vec::new());
     for endpoint in &config.endpoints {

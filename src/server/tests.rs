@@ -138,8 +138,10 @@ async fn a_second_daemon_is_refused_the_state_directory_and_the_socket() {
 #[tokio::test]
 async fn an_adapter_for_docker_is_a_rival() {
     let daemon = Running::start("rival").await;
-    let refused = rival::refuse(&daemon.socket, &[]).await.unwrap_err();
-    assert!(refused.to_string().contains("--allow-other-adapter"), "{refused}");
-    assert!(rival::refuse(&daemon.socket, std::slice::from_ref(&daemon.socket)).await.is_ok());
+    let rival = rival::look(&daemon.socket, &[], &[]).await.unwrap_err();
+    assert!(matches!(rival, Rival::Answers { .. }), "{rival}");
+    let refused = Error::OtherAdapter { rival }.to_string();
+    assert!(refused.contains("--allow-other-adapter"), "{refused}");
+    assert!(rival::look(&daemon.socket, std::slice::from_ref(&daemon.socket), &[]).await.is_ok());
     daemon.stop().await;
 }

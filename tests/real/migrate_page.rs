@@ -17,6 +17,7 @@ use crate::takeover::{CriDockerd, process};
 pub(crate) fn trials() -> Vec<Trial> {
     trials![Stage::Own(Options::default());
         the_page_takes_a_node_over_and_hands_it_back,
+        beside_another_adapter_it_does_not_start,
     ]
 }
 
@@ -156,4 +157,39 @@ async fn the_page_takes_a_node_over_and_hands_it_back(mut case: Case) {
     assert!(left.is_linked(&case) && left.checkpoint.exists());
     assert_eq!(processes(), before, "nothing was restarted");
     case.lab.engine.docker.remove_all_containers();
+}
+
+/// Starts dockershim where cri-dockerd serves, and expects it to give up at once.
+const STARTS: &str = r#"
+code=0
+timeout 20 dockershim --network-plugin=bridge --container-runtime-endpoint="$1" </dev/null || code=$?
+[ "$code" = 1 ]
+"#;
+
+/// A process of cri-dockerd's name.
+const RUNS: &str = "(echo cri-dockerd >/proc/self/comm; sleep 60; true) &
+until grep -qx cri-dockerd /proc/[0-9]*/comm; do sleep 0.1; done
+";
+
+async fn beside_another_adapter_it_does_not_start(case: Case) {
+    let node = Node::new(&case);
+    let starts = |endpoint: &str| format!("set -- unix://{endpoint}\n{STARTS}");
+    // this case's own dockershim has the name, and tells of the runtime docker
+    let theirs = node.dir.join("run/cri-dockerd.sock");
+    symlink(case.lab.shim.socket(), &theirs).unwrap();
+    let told = node.types(&starts("/run/dockershim.sock"));
+    assert!(
+        told.contains("another CRI adapter for docker") && told.contains("answers on /run/cri-dockerd.sock"),
+        "{told}"
+    );
+    assert!(told.contains("--allow-other-adapter"), "{told}");
+    fs::remove_file(theirs).unwrap();
+    // the name is our own, as under the socket unit, and its process runs: in a namespace of its own, so that no other node here has it
+    fs::write(node.dir.join("run/beside"), format!("{RUNS}{}", starts("/run/cri-dockerd.sock"))).unwrap();
+    let told = node.types("unshare --pid --fork --mount-proc bash -euo pipefail /run/beside");
+    assert!(
+        told.contains("cri-dockerd runs on this node (process ") && told.contains("--allow-other-adapter"),
+        "{told}"
+    );
+    assert!(!node.dir.join("run/dockershim.sock").exists() && !node.dir.join("run/cri-dockerd.sock").exists());
 }

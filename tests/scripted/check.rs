@@ -242,6 +242,9 @@ const FAULTS: &[Fault] = &[
         fs::create_dir_all(node.path("run")).unwrap();
         adapter::serve(&node.path("run/cri-dockerd.sock"));
     }),
+    failure("a-process-of-another-adapter", "SOCK-02", "cri-dockerd runs (process 90): two", |node| {
+        node.process(90, "cri-dockerd", "cri-dockerd --network-plugin=cni");
+    }),
     warning("containerd-and-no-kubelet", "SOCK-02", "Found multiple CRI endpoints", |node| {
         node.dead_socket("run/containerd/containerd.sock");
         node.uproot("proc/80");

@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::Root;
-use crate::check::facts::{Cgroups, Node, Process};
+use crate::check::facts::{Cgroups, Node};
+use crate::process::running;
 
 /// Where programs are that filter packets.
 const SBIN: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -22,7 +23,7 @@ pub(super) fn look(root: Root<'_>) -> Node {
         has_packet_filter: filters.into_iter().any(|path| path.exists()),
         swap: swap(&root.text("/proc/swaps").unwrap_or_default()),
         clock_was_set: root.at("/run/systemd/timesync/synchronized").exists(),
-        processes: processes(root),
+        processes: running(&root.at("/proc")),
         inotify: (inotify_instances(root), inotify_limit(root)),
     }
 }
@@ -43,19 +44,6 @@ fn cgroups(root: Root<'_>) -> Option<Cgroups> {
 /// `/proc/swaps`: a heading, then a line for each.
 fn swap(text: &str) -> Vec<String> {
     text.lines().skip(1).filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
-}
-
-fn processes(root: Root<'_>) -> Vec<Process> {
-    let pids = fs::read_dir(root.at("/proc")).into_iter().flatten().flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let process = |pid: u32| {
-        // one that has ended meanwhile has no name
-        let name = root.text(format!("/proc/{pid}/comm"))?;
-        let arguments = root.text(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let arguments = arguments.split_terminator('\0').map(str::to_owned).collect();
-        Some(Process { pid, name, arguments })
-    };
-    pids.filter_map(process).collect()
 }
 
 /// Descriptors of processes of our own user, whose limit they share.
