@@ -12,7 +12,7 @@ pub(super) const GROUP: Group = Group {
     checks: &[
         Check::new("DKR-01", "the Engine answers", answers),
         Check::new("DKR-02", "the Engine's API is spoken here", api),
-        Check::new("DKR-03", "the Engine's version has been tried", tried),
+        Check::new("DKR-03", "the Engine is not newer than what has been tried", not_newer),
         Check::new("DKR-04", "container logs are files", log_driver),
         Check::new("DKR-05", "pods outlive a restart of dockerd", live_restore),
         Check::new("DKR-06", "images share their layers", storage_driver),
@@ -68,7 +68,7 @@ fn speaks_too_new(version: &Version) -> Option<ApiVersion> {
     ApiVersion::parse(&version.min_api_version).filter(|oldest| *oldest > ApiVersion::NEWEST)
 }
 
-fn tried(facts: &Facts) -> Judged {
+fn not_newer(facts: &Facts) -> Judged {
     let version = &facts.engine()?.version;
     if speaks_too_new(version).is_some() {
         return Err(Skip::because("its API isn't spoken (DKR-02)"));
