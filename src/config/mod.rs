@@ -233,12 +233,13 @@ impl Config {
         };
         let endpoints = endpoints(&flags.container_runtime_endpoint, &docker_socket)?;
         let deadline = time("image-pull-progress-deadline", &flags.image_pull_progress_deadline)?;
+        let network = network(&flags.network_plugin)?;
         Ok(Config {
             metrics: metrics(&flags.metrics_address, &endpoints, &docker_socket)?,
             endpoints,
             docker_socket,
             sandbox_image: Some(flags.pod_infra_container_image).filter(|image| !image.is_empty()),
-            network: network(&flags.network_plugin)?,
+            network,
             bare_sandboxes: bare_sandboxes(&flags.sandbox_network)?,
             cni: CniDirs {
                 conf: directory("cni-conf-dir", flags.cni_conf_dir)?,
@@ -249,7 +250,7 @@ impl Config {
                     .collect::<Result<_, _>>()?,
                 cache: directory("cni-cache-dir", flags.cni_cache_dir)?,
             },
-            cni_gc: flags.cni_gc,
+            cni_gc: cni_gc(flags.cni_gc, network)?,
             pod_cidrs: pod_cidrs(&flags.pod_cidr)?,
             state_dir: directory("root-directory", flags.root_directory)?,
             streaming: address(&flags.streaming_bind_addr)?,
@@ -308,6 +309,14 @@ fn network(text: &str) -> Result<Network, Error> {
         "bridge" | "no-op" | "" => Ok(Network::Bridge),
         other => Err(Error::value("network-plugin", format!("{other:?} is neither cni nor bridge"))),
     }
+}
+
+/// On Docker's bridge no plugin would be asked.
+fn cni_gc(wanted: bool, network: Network) -> Result<bool, Error> {
+    if wanted && network == Network::Bridge {
+        return Err(Error::value("cni-gc", "there is no CNI network to clean up with --network-plugin=bridge"));
+    }
+    Ok(wanted)
 }
 
 fn bare_sandboxes(text: &str) -> Result<bool, Error> {
@@ -492,6 +501,17 @@ mod tests {
         assert!(twice.to_string().contains("given twice"), "{twice}");
         assert_eq!(config(&["--cni-bin-dir=/a,/b"]).unwrap().cni.bin.len(), 2);
         assert_eq!(config(&["--streaming-bind-addr=127.0.0.1"]).unwrap().streaming.port(), 0);
+    }
+
+    #[test]
+    fn garbage_of_cni_is_collected_only_where_there_is_cni() {
+        assert!(config(&["--cni-gc"]).unwrap().cni_gc);
+        for bridge in ["bridge", "no-op", ""] {
+            let plugin = format!("--network-plugin={bridge}");
+            let error = config(&["--cni-gc", &plugin]).unwrap_err().to_string();
+            assert!(error.starts_with("--cni-gc: ") && error.contains("--network-plugin=bridge"), "{error}");
+            assert!(!config(&["--cni-gc=false", &plugin]).unwrap().cni_gc);
+        }
     }
 
     #[test]

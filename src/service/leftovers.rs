@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::Daemon;
 use crate::id::ContainerId;
-use crate::translate::node::Network;
 
 /// Records found at the start.
 pub struct Leftovers {
@@ -52,7 +51,7 @@ impl Leftovers {
         for id in etc.into_iter().filter(|id| gone(id)) {
             daemon.remove_etc(&id).await;
         }
-        if daemon.config.cni_gc && daemon.config.network == Network::Cni {
+        if daemon.config.cni_gc {
             let sandboxes = daemon.index.table().sandboxes().map(|sandbox| sandbox.id.to_string()).collect();
             daemon.cni.collect_garbage(sandboxes).await;
         }
