@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dockershim::cri;
 use libtest_mimic::Trial;
@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_missing_directory_is_told_and_may_come_later,
         what_is_no_place_for_a_log_is_told,
         a_full_disk_stops_one_log_at_a_line_and_no_other,
+        an_end_is_told_in_time_though_its_log_is_stuck,
         a_container_with_another_log_driver_has_no_log_to_reopen,
     ];
     all.extend(trials![Stage::With(&["--log-format=docker"]); in_dockers_format_the_log_is_a_link]);
@@ -134,6 +135,28 @@ async fn a_full_disk_stops_one_log_at_a_line_and_no_other(case: Case) {
     case.cri.stop(&beside, 0).await.unwrap();
     case.cri.remove_pod(&pod.id).await.unwrap();
     assert!(Command::new("umount").arg(directory).status().unwrap().success());
+}
+
+async fn an_end_is_told_in_time_though_its_log_is_stuck(case: Case) {
+    let pod = case.run_pod("stuck").await;
+    let config = sh("main", "echo first; exec sleep 3600");
+    let id = case.start(&pod, &config).await;
+    grown(&pod.log(&config), 1).await;
+    let spool = case.lab.engine.docker.get(&format!("/containers/{id}/json"))["LogPath"].as_str().unwrap().to_owned();
+    let rotated = format!("{spool}.1");
+    // after a rotation a pipe comes, which nobody writes to: whoever opens it waits
+    fs::rename(&spool, &rotated).unwrap();
+    assert!(Command::new("mkfifo").arg(&spool).status().unwrap().success());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let began = Instant::now();
+    case.cri.stop(&id, 0).await.unwrap();
+    let took = began.elapsed();
+    assert_eq!(case.cri.status(&id).await.unwrap().state(), cri::ContainerState::ContainerExited);
+    assert!((Duration::from_secs(2)..Duration::from_millis(3500)).contains(&took), "{took:?}");
+    // lets it go
+    drop(fs::File::options().read(true).write(true).open(&spool).unwrap());
+    fs::rename(&rotated, &spool).unwrap();
+    case.cri.remove(&id).await.unwrap();
 }
 
 /// Makes beside dockershim what another adapter would have left: the same container, with another log driver.
