@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, statat, symlinkat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, fsync, mkdirat, openat, readlinkat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -148,6 +148,12 @@ impl LogPath {
             Ok(None)
         };
         find().map(|file| file.map(File::from)).map_err(|errno| self.failed(errno))
+    }
+
+    /// Waits until the names in the file's directory are on the disk.
+    pub(super) fn sync_names(&self) -> Result<(), Error> {
+        let sync = || fsync(self.walk(open_directory)?);
+        sync().map_err(|errno| self.failed(errno))
     }
 
     /// The directory that the file is in, made when it isn't there.

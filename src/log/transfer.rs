@@ -152,8 +152,9 @@ impl Transfer {
     /// Goes on in the file that is at the log's path now, made when there is none.
     pub(super) fn reopen(&mut self) -> Result<(), Error> {
         let new = Output::open(&self.path)?;
-        // from here on the position names the new file, so a power loss must not take the old one's end
-        if let Err(error) = self.output.sync() {
+        // from here on the position names the new file, so a power loss must take neither the old one's end nor the new one's name
+        let synced = self.output.sync().map_err(|source| self.write_failed(source));
+        if let Err(error) = synced.and_then(|()| self.path.sync_names()) {
             tracing::warn!(container = %self.id, %error, "the rotated log can't be synced");
         }
         self.output = new;
