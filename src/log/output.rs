@@ -191,15 +191,18 @@ mod tests {
         fs::read_to_string(temp.path().join("0.log")).unwrap()
     }
 
-    /// What happens after a crash: batches are compared with what the file holds, and what it doesn't is written.
+    /// What happens after a crash: batches are compared with what the file holds, and what it doesn't is written. Nothing but a torn
+    /// last line may be cut: a shipper has read the others.
     fn resume(temp: &Temp, from: u64, batches: &[&str]) {
         let path = log(temp);
+        let whole = end_of_lines(content(temp).as_bytes());
         let mut output = Output::open(&path).unwrap();
         let mut replay = Replay::new(path.open().unwrap(), from).unwrap().unwrap();
         for batch in batches {
             let mut taken = 0;
             while !replay.is_done() && taken < batch.len() {
                 taken += replay.take(&batch.as_bytes()[taken..]).unwrap();
+                assert!(content(temp).len() >= whole, "a whole line has been cut");
             }
             assert_eq!(output.append(&batch.as_bytes()[taken..]).1.map_err(|error| error.to_string()), Ok(()));
         }

@@ -23,7 +23,7 @@ use super::position::{FileId, Mark};
 /// How much is read at once, about.
 const CHUNK: usize = 64 * 1024;
 /// A line longer than this is not held in memory; it counts as damaged. Docker cuts lines at 16 KiB of text.
-const LINE_LIMIT: usize = 128 * 1024 * 1024;
+pub(super) const LINE_LIMIT: usize = 128 * 1024 * 1024;
 /// How much of a first line goes into a fingerprint: any line of Docker's whole, with its timestamp at the end.
 const FINGERPRINT_LIMIT: u64 = 128 * 1024;
 /// How often a rotation may happen under our eyes before the next event is waited for.

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::lanes::Buffers;
 use super::position::{FileId, Mark, Position, Written};
+use super::spool::LINE_LIMIT;
 use super::transfer::{Round, Transfer};
 use super::*;
 
@@ -43,6 +44,7 @@ impl std::fmt::Display for Temp {
 }
 
 const TIME: &str = "2026-01-02T03:04:05.6Z";
+const MIB: usize = 1024 * 1024;
 
 fn json(text: &str) -> String {
     serde_json::json!({ "log": text, "stream": "stdout", "time": TIME }).to_string() + "\n"
@@ -250,6 +252,41 @@ async fn a_line_of_many_megabytes_comes_whole() {
     }
     assert_eq!(node.drain().await, Drained::Done);
     assert!(node.kubelet.content() == cri([text.as_str()]));
+}
+
+/// What is before a line's text in the spool, and what is after it.
+fn around() -> (String, String) {
+    let (before, after) =
+        json("|\n").split_once('|').map(|(before, after)| (before.to_owned(), after.to_owned())).unwrap();
+    (before, after)
+}
+
+#[tokio::test]
+async fn a_line_of_100_mib_comes_whole() {
+    let mut node = Node::follow(3).await;
+    let (before, after) = around();
+    node.docker.write(before);
+    (0..100).for_each(|_| node.docker.write([b'x'; MIB]));
+    node.docker.write(after + &json("next\n"));
+    assert_eq!(node.drain().await, Drained::Done);
+    let content = node.kubelet.content();
+    let text = content.strip_prefix(&format!("{TIME} stdout F ")).and_then(|rest| rest.strip_suffix(&cri(["next"])));
+    let text = text.unwrap().strip_suffix('\n').unwrap().as_bytes();
+    assert!(text.len() == 100 * MIB && text.chunks(MIB).all(|piece| piece == [b'x'; MIB]));
+    assert_eq!(node.pumps.counts().damaged, 0);
+}
+
+#[tokio::test]
+async fn a_line_that_is_too_long_to_be_held_is_damaged_and_the_next_one_comes() {
+    let mut node = Node::follow(3).await;
+    let (before, after) = around();
+    node.docker.write(json("first\n") + &before);
+    (0..=LINE_LIMIT / MIB).for_each(|_| node.docker.write([b'x'; MIB]));
+    node.docker.write(after + &json("next\n"));
+    assert_eq!(node.drain().await, Drained::Done);
+    assert_eq!(node.kubelet.content(), cri(["first", "next"]));
+    // what was given up, and the rest of it
+    assert_eq!(node.pumps.counts().damaged, 2);
 }
 
 #[tokio::test]

@@ -1,10 +1,14 @@
 //! Nothing of the operator's daemon.json reaches a pod, but for ulimits, which CRI has no field for.
 
+use std::collections::BTreeMap;
+
 use dockershim::cri;
 use libtest_mimic::Trial;
+use serde_json::json;
 
 use crate::lab::{Case, Stage, sh, sleeper, trials};
 use crate::support::engine::Options;
+use crate::support::images::BUSYBOX;
 
 /// Each default that a daemon.json can set for containers, set to something that would be noticed. `@` stands for the engine's own
 /// directory, which has a profile that forbids to chmod.
@@ -22,10 +26,58 @@ const HOSTILE: &str = r#"{
     "default-runtime": "other"
 }"#;
 
+/// Options of the driver that dockershim asks for: the Engine adds each that a container doesn't have.
+const HOSTILE_LOG: &str = r#"{
+    "log-driver": "json-file",
+    "log-opts": {
+        "max-size": "1k", "max-file": "2", "compress": "true", "mode": "non-blocking",
+        "labels": "io.kubernetes.pod.name", "labels-regex": "io.*", "env": "LEAK", "env-regex": "L.*", "tag": "{{.Name}}"
+    }
+}"#;
+
 pub(crate) fn trials() -> Vec<Trial> {
-    trials![Stage::Own(Options { daemon_json: HOSTILE, ..Options::default() });
+    let mut all = trials![Stage::Own(Options { daemon_json: HOSTILE, ..Options::default() });
         a_hostile_daemon_json_reaches_no_pod,
-    ]
+    ];
+    all.extend(trials![Stage::Own(Options { daemon_json: HOSTILE_LOG, ..Options::default() });
+        no_option_of_the_engines_own_logs_reaches_a_container,
+    ]);
+    all.extend(trials![Stage::Own(Options { daemon_json: BUFFERED, ..Options::default() });
+        the_one_option_that_cannot_be_put_aside_is_told,
+    ]);
+    all
+}
+
+/// The Engine adds the buffer's size to the options of each container, and wants none where writing blocks.
+const BUFFERED: &str = r#"{"log-driver": "json-file", "log-opts": {"mode": "non-blocking", "max-buffer-size": "1m"}}"#;
+
+async fn the_one_option_that_cannot_be_put_aside_is_told(case: Case) {
+    let pod = case.run_pod("buffered").await;
+    let refused = case.cri.create(&pod.id, &sleeper("main"), &pod.config).await.unwrap_err();
+    assert!(refused.message().contains("max-buffer-size option is only supported with"), "{}", refused.message());
+}
+
+async fn no_option_of_the_engines_own_logs_reaches_a_container(case: Case) {
+    // the Engine does as it is told where nobody says otherwise
+    let engine = &case.lab.engine.docker;
+    let body = json!({ "Image": BUSYBOX, "Cmd": ["true"] });
+    let plain = engine.json("POST", "/containers/create?name=plain", &body)["Id"].as_str().unwrap().to_owned();
+    let options = |id: &str| engine.get(&format!("/containers/{id}/json"))["HostConfig"]["LogConfig"].clone();
+    assert_eq!(options(&plain)["Config"]["mode"], "non-blocking");
+    let pod = case.run_pod("logs").await;
+    let mut config = sh("main", "seq 1 5000");
+    config.envs.push(cri::KeyValue { key: "LEAK".to_owned(), value: b"1".to_vec() });
+    let id = case.start(&pod, &config).await;
+    let empty = ["labels", "labels-regex", "env", "env-regex", "tag"].map(|option| (option, ""));
+    let told = [("max-size", "16777216"), ("max-file", "4"), ("mode", "blocking"), ("compress", "false")];
+    let wanted: BTreeMap<_, _> = empty.into_iter().chain(told).collect();
+    assert_eq!(options(&id), json!({ "Type": "json-file", "Config": wanted }));
+    assert_eq!(options(&pod.id), json!({ "Type": "none", "Config": {} }), "a sandbox has no log");
+    case.exited(&id).await;
+    assert_eq!(std::fs::read_to_string(pod.log(&config)).unwrap().lines().count(), 5000, "every line of the log");
+    let spool = engine.get(&format!("/containers/{id}/json"))["LogPath"].as_str().unwrap().to_owned();
+    let spool = std::fs::read_to_string(spool).unwrap();
+    assert!(spool.lines().count() == 5000 && !spool.contains("attrs"), "{}", spool.lines().next().unwrap_or_default());
 }
 
 async fn a_hostile_daemon_json_reaches_no_pod(case: Case) {

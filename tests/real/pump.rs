@@ -22,6 +22,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     all.extend(trials![Stage::With(&["--log-spool-size=64k", "--log-spool-files=2"]);
         what_overran_while_nobody_read_is_a_counted_gap,
     ]);
+    all.extend(trials![Stage::With(&[]);
+        the_default_spool_holds_what_is_printed_while_dockershim_is_restarted,
+    ]);
     all.extend(trials![Stage::Shared;
         rotated_by_the_kubelet_every_line_is_in_one_generation,
         bursts_are_whole_when_their_end_is_first_seen,
@@ -275,6 +278,36 @@ async fn what_overran_while_nobody_read_is_a_counted_gap(case: Case) {
     assert_eq!(counts(&case).await["gaps"], 1);
     let said = case.lab.shim.log(1000);
     assert_eq!(said.matches("docker has removed lines before they were read").count(), 1, "{said}");
+}
+
+async fn the_default_spool_holds_what_is_printed_while_dockershim_is_restarted(case: Case) {
+    // 5 MB a second
+    const LINES: usize = 500_000;
+    let pod = case.run_pod("restarted").await;
+    let config = sh("main", &counter(LINES, 500));
+    let id = case.start(&pod, &config).await;
+    let log = pod.log(&config);
+    let length = || fs::metadata(&log).unwrap().len();
+    let busy = || async { (length() > 5_000_000).then_some(()) };
+    eventually("it prints", Duration::from_secs(20), busy).await;
+    case.lab.shim.kill();
+    let before = length();
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(length(), before, "nobody writes the log");
+    let began = Instant::now();
+    case.lab.shim.start_again();
+    let caught_up = || async { (length() > before + 5_000_000).then_some(()) };
+    eventually("what was missed is written", Duration::from_secs(20), caught_up).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let ended = || async {
+        let status = case.lab.shim.cri().status(&id).await.ok()?;
+        (status.state() == cri::ContainerState::ContainerExited).then_some(())
+    };
+    eventually("the writer ends", Duration::from_secs(60), ended).await;
+    let rotation = Rotation::new(log.clone());
+    let whole = || async { rotation.last_line().contains(&format!(" {} x", LINES - 1)).then_some(()) };
+    eventually("the log is whole", Duration::from_secs(20), whole).await;
+    assert_eq!((rotation.count(), &counts(&case).await["gaps"]), (LINES, &Value::from(0)));
 }
 
 async fn what_the_pumps_do_is_counted_in_status(case: Case) {
