@@ -50,14 +50,18 @@ impl Service {
         fs::write(self.path("config.toml"), text).unwrap();
     }
 
-    /// Starts a process as systemd does, with up to two descriptors passed. A shell moves them to their numbers.
     fn start(&self, endpoint: &str, passed: &[&dyn Passed]) -> Process {
+        self.start_with(endpoint, passed, &[])
+    }
+
+    /// Starts a process as systemd does, with up to two descriptors passed, and more flags. A shell moves descriptors to their numbers.
+    fn start_with(&self, endpoint: &str, passed: &[&dyn Passed], flags: &[&str]) -> Process {
         let script = "exec 3<&0 4<&1 0</dev/null 1>/dev/null; LISTEN_PID=$$; [ -z \"$LISTEN_FDS\" ] || export LISTEN_PID; \
                       exec \"$0\" \"$@\"";
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", script, PROGRAM, "--container-runtime-endpoint", endpoint]);
-        command.arg(format!("--config={}", self.path("config.toml").display())).stderr(log);
+        command.arg(format!("--config={}", self.path("config.toml").display())).args(flags).stderr(log);
         command.env("NOTIFY_SOCKET", self.path("notify.sock")).env("WATCHDOG_USEC", "400000");
         let mut passed_on = passed.iter().map(|passed| Stdio::from(passed.duplicate()));
         if !passed.is_empty() {
@@ -313,6 +317,54 @@ fn passed_sockets_that_are_none_are_told() {
     end(service.start("fd://", &[&File::open("/dev/null").unwrap()]), "descriptor 3 (cri)");
     let listener = UnixListener::bind(service.path("a.sock")).unwrap();
     end(service.start("fd://", &[&listener, &File::open("/dev/null").unwrap()]), "descriptor 4 (second)");
+}
+
+#[tokio::test]
+async fn as_json_each_line_of_the_log_is_an_object_with_what_its_request_is_about() {
+    let service = Service::new("json");
+    service.configure("logging-format = \"json\"\nlog-level = \"debug\"\n");
+    let path = service.path("cri.sock");
+    let flags = ["--hairpin-mode=hairpin-veth", "--ipv6-dual-stack", "--hairpin-mode=none"];
+    let process = service.start_with(&format!("unix://{}", path.display()), &[], &flags);
+    service.until_told("READY=1");
+    let mut client = client(&path).await.unwrap();
+    // without an engine all fail, and each failure is told
+    let metadata = cri::PodSandboxMetadata {
+        name: "web".to_owned(),
+        uid: "u1".to_owned(),
+        namespace: "shop".to_owned(),
+        attempt: 0,
+    };
+    let config = cri::PodSandboxConfig { metadata: Some(metadata), ..Default::default() };
+    client.run_pod_sandbox(cri::RunPodSandboxRequest { config: Some(config), ..Default::default() }).await.unwrap_err();
+    let stop = cri::StopContainerRequest { container_id: "c0ffee".to_owned(), timeout: 0 };
+    client.stop_container(stop).await.unwrap_err();
+    drop(client);
+    // the client's end of its connection is closed by this thread
+    tokio::task::spawn_blocking(|| process.stop()).await.unwrap();
+    let log = service.log();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .inspect(|line: &Value| {
+            assert!(["timestamp", "level", "message", "target"].iter().all(|field| line[field].is_string()), "{line}");
+        })
+        .collect();
+    let told = |rpc: &str| {
+        let told = lines.iter().find(|line| line["rpc"] == rpc).unwrap_or_else(|| panic!("{rpc} is not told:\n{log}"));
+        (told["code"].as_str().unwrap().to_owned(), told["spans"][0].clone())
+    };
+    let (pod, container) = (told("RunPodSandbox"), told("StopContainer"));
+    assert_eq!((pod.0.as_str(), &pod.1["pod"]), ("Unavailable", &Value::from("shop/web")));
+    assert_eq!((container.0.as_str(), &container.1["container"]), ("Unavailable", &Value::from("c0ffee")));
+    assert!(pod.1["request"].as_u64().unwrap() < container.1["request"].as_u64().unwrap(), "{pod:?} {container:?}");
+    // what is accepted and means nothing is told once, with the reason
+    for flag in ["hairpin-mode", "ipv6-dual-stack"] {
+        let words = format!("--{flag} means nothing here: ");
+        let told: Vec<_> =
+            lines.iter().filter(|line| line["message"].as_str().is_some_and(|text| text.starts_with(&words))).collect();
+        assert!(told.len() == 1 && told[0]["level"] == "WARN", "{flag}: {told:?}");
+    }
 }
 
 #[test]
