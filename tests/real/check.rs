@@ -1,5 +1,8 @@
 //! `dockershim check`, as an operator runs it, and what the daemon says of itself.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use dockershim::cri;
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -12,8 +15,42 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_healthy_node_passes_and_is_left_as_it_was,
         a_real_engine_is_told_as_it_is,
         a_dead_socket_fails_with_a_next_step,
+        the_pages_commands_do_as_it_says,
         the_daemon_tells_version_status_and_cgroup_driver,
     ]
+}
+
+/// What docs/troubleshooting.md has its reader type first, line by line. The daemon's configuration comes by the environment.
+async fn the_pages_commands_do_as_it_says(case: Case) {
+    let (_, rest) = include_str!("../../docs/troubleshooting.md").split_once("```sh\n").unwrap();
+    let commands: Vec<_> = rest.split_once("```").unwrap().0.lines().collect();
+    let mut said = Vec::new();
+    for command in &commands {
+        let shell = typed(&case, command);
+        let ended = tokio::task::spawn_blocking(move || { shell }.output()).await.unwrap().unwrap();
+        assert!(matches!(ended.status.code(), Some(0..=2)), "{command}: {ended:?}");
+        said.push(String::from_utf8(ended.stdout).unwrap());
+    }
+    let [plain, pre, run_pod, json] = &said[..] else { panic!("the page has other commands: {commands:?}") };
+    let socket = case.lab.shim.socket().display().to_string();
+    assert!(plain.contains(&format!("{socket}, mode 0660: docker ")), "{plain}");
+    assert!(pre.contains("DKR-01") && !pre.contains(&format!("{socket}, mode 0660: docker ")), "{pre}");
+    assert!(run_pod.contains("steps passed in"), "{run_pod}");
+    assert_eq!(verdict(json, "DKR-01"), "ok");
+}
+
+/// A shell in which `dockershim` is ours, and configured as the daemon is.
+fn typed(case: &Case, command: &str) -> Command {
+    let program = Path::new(env!("CARGO_BIN_EXE_dockershim")).parent().unwrap().display();
+    let mut shell = Command::new("bash");
+    shell.args(["-euc", command]).stdin(Stdio::null()).env_remove("DOCKER_HOST");
+    shell.env("PATH", format!("{program}:{}", std::env::var("PATH").unwrap()));
+    for flag in case.lab.shim.arguments() {
+        let (name, value) = flag.split_once('=').unwrap_or((flag, "true"));
+        let variable = name.trim_start_matches("--").replace('-', "_").to_uppercase();
+        shell.env(format!("DOCKERSHIM_{variable}"), value);
+    }
+    shell
 }
 
 /// With the flags of the case's dockershim, and more.
