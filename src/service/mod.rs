@@ -67,7 +67,9 @@ pub struct Daemon {
     /// What images take.
     image_bytes: image::ImageBytes,
     /// Users and groups of images.
-    accounts: probe::KnownAccounts,
+    accounts: probe::SeenAccounts,
+    /// What images have by a path, and what not.
+    image_paths: probe::SeenPaths,
     /// Image pulls under way.
     pulls: image::Pulls,
     /// How long RPCs take.
@@ -118,7 +120,8 @@ impl Daemon {
             host_ports: sandbox::Claims::default(),
             stats: stats::Stats::default(),
             image_bytes: image::ImageBytes::default(),
-            accounts: probe::KnownAccounts::default(),
+            accounts: probe::SeenAccounts::default(),
+            image_paths: probe::SeenPaths::default(),
             pulls: image::Pulls::default(),
             rpcs: Timings::default(),
             failures: Failures::default(),

@@ -1,9 +1,10 @@
 //! A look into an image's files, which the Engine only shows of a container: one is made, never started, and removed again.
 //!
-//! Four engine calls for what an image's users are in, and from then on none: it is kept by the image's id, which stands for its
+//! Three or four engine calls for the first look, and from then on none: what was seen is kept by the image's id, which stands for its
 //! content.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::models::ContainerCreateBody;
@@ -18,29 +19,40 @@ use crate::translate::label;
 
 /// Of one file of accounts: hundreds of times as large as they are.
 const MOST_BYTES: usize = 1 << 20;
-/// Of all files whose accounts are kept. When it is reached, all are forgotten.
+/// Of all files whose accounts are kept, or of all paths. When it is reached, all are forgotten.
 const KEPT_BYTES: usize = 8 << 20;
 
-/// Accounts of images, by id.
-#[derive(Default)]
-pub(super) struct KnownAccounts {
-    known: Mutex<(HashMap<ImageId, Arc<Accounts>>, usize)>,
+/// What was seen in images.
+pub(super) struct Seen<K, V> {
+    known: Mutex<(HashMap<K, V>, usize)>,
 }
 
-impl KnownAccounts {
-    fn get(&self, image: &ImageId) -> Option<Arc<Accounts>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).0.get(image).cloned()
+/// Accounts by image.
+pub(super) type SeenAccounts = Seen<ImageId, Arc<Accounts>>;
+/// Whether an image has a path.
+pub(super) type SeenPaths = Seen<(ImageId, String), bool>;
+
+impl<K, V> Default for Seen<K, V> {
+    fn default() -> Self {
+        Seen { known: Mutex::default() }
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Seen<K, V> {
+    fn get(&self, key: &K) -> Option<V> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).0.get(key).cloned()
     }
 
-    fn put(&self, image: ImageId, accounts: Arc<Accounts>, bytes: usize) {
+    /// `bytes` is what it takes, more or less.
+    fn put(&self, key: K, value: V, bytes: usize) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (images, kept_bytes) = &mut *known;
+        let (all, kept_bytes) = &mut *known;
         if *kept_bytes + bytes > KEPT_BYTES {
-            images.clear();
+            all.clear();
             *kept_bytes = 0;
         }
         *kept_bytes += bytes;
-        images.insert(image, accounts);
+        all.insert(key, value);
     }
 }
 
@@ -74,9 +86,16 @@ impl Daemon {
 
     /// Whether an image has something by a path.
     pub(super) async fn image_has(&self, image: &ImageFacts, path: &str) -> Result<bool> {
-        let found =
-            self.with_probe(image, async |probe: &str| self.engine.has_path(probe, path, Self::INSPECT_LIMIT).await);
-        found.await.map_err(|error| error.while_doing(format!("look for {path:?} in image {}", image.id)))
+        let key = (image.id.clone(), path.to_owned());
+        if let Some(seen) = self.image_paths.get(&key) {
+            return Ok(seen);
+        }
+        let look = async |probe: &str| self.engine.has_path(probe, path, Self::INSPECT_LIMIT).await;
+        let has = self.with_probe(image, look).await;
+        let has = has.map_err(|error| error.while_doing(format!("look for {path:?} in image {}", image.id)))?;
+        let bytes = key.0.as_str().len() + path.len();
+        self.image_paths.put(key, has, bytes);
+        Ok(has)
     }
 
     /// Removes what a look that was cut off has left.
@@ -119,7 +138,12 @@ impl Daemon {
             probe => probe?,
         };
         let seen = look(&probe).await;
-        self.remove_probe(&probe).await;
+        match self.engine.remove(&probe).await {
+            // somebody has pruned it meanwhile: what wasn't found may well be there
+            Err(gone) if gone.is_not_found() => return Err(gone),
+            Err(error) => tracing::warn!(id = probe, %error, "looked into an image, and stays"),
+            Ok(()) => {}
+        }
         seen
     }
 

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use dockershim::cri;
 use dockershim::cri::ContainerState;
+use serde_json::Value;
 use tonic::Code;
 
+use super::client::image_spec;
+use super::dockerd::{BUSYBOX, DOCKER_28};
 use super::script::Act;
 use super::stage::{Stage, container, pod};
 
@@ -108,5 +112,34 @@ async fn a_container_that_is_hard_to_remove_stays_listed() {
     assert!(stage.containers().await.unwrap().contains_key(&id));
     stage.cri.remove(&id).await.unwrap();
     assert!(stage.containers().await.unwrap().is_empty());
+    stage.end().await;
+}
+
+/// A container that mounts a directory of an image.
+fn with_sub_path(name: &str) -> cri::ContainerConfig {
+    let mount = cri::Mount {
+        container_path: "/files".to_owned(),
+        image: Some(image_spec(BUSYBOX)),
+        image_sub_path: "srv/files".to_owned(),
+        readonly: true,
+        ..cri::Mount::default()
+    };
+    cri::ContainerConfig { mounts: vec![mount], ..container(name) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sub_path_of_an_image_is_looked_for_once_unless_the_look_was_cut_short() {
+    const LOOK: &str = "/containers/*/archive";
+    let stage = Stage::with(&[], |dockerd| dockerd.start(DOCKER_28)).await.synced().await;
+    let sandbox = stage.run_pod("a").await;
+    let create = async |name: &str| stage.cri.create(&sandbox, &with_sub_path(name), &pod("a")).await;
+    stage.dockerd.always("HEAD", LOOK, Act::Answer(204, Value::Null));
+    stage.dockerd.once("DELETE", "/containers/*", Act::refuse(404, "No such container"));
+    create("pruned").await.unwrap_err();
+    assert_eq!(stage.dockerd.count("HEAD", LOOK), 1);
+    for name in ["one", "two", "three"] {
+        create(name).await.unwrap();
+    }
+    assert_eq!(stage.dockerd.count("HEAD", LOOK), 2);
     stage.end().await;
 }

@@ -27,6 +27,8 @@ pub(crate) struct Api {
 
 /// Docker 20.10.
 pub(crate) const DOCKER_20_10: Api = Api { oldest: 12, newest: 41 };
+/// Of the first that mounts images.
+pub(crate) const DOCKER_28: Api = Api { oldest: 24, newest: 48 };
 /// And of the first that tells how outputs are framed.
 pub(crate) const DOCKER_23: Api = Api { oldest: 12, newest: 42 };
 
