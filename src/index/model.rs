@@ -6,6 +6,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Texts;
 use crate::cri;
 use crate::id::{ContainerId, ImageId, SandboxId};
@@ -55,6 +57,8 @@ pub struct Sandbox {
     pub resolv_conf_path: String,
     /// What resolv.conf is to hold; None for what the node's does.
     pub resolv_conf: Option<String>,
+    /// What it may use in all, as RunPodSandbox was told; None when that was told nothing.
+    pub resources: Option<Box<PodResources>>,
     /// Tells an equal request from a different one; empty when another adapter made it.
     pub fingerprint: String,
 }
@@ -63,6 +67,27 @@ impl Sandbox {
     /// Its pause process has ended.
     pub fn has_ended(&self) -> bool {
         !self.ready && self.pid == 0
+    }
+}
+
+/// What a pod may use in all. Nobody here enforces it: the pod's own cgroup is the kubelet's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodResources {
+    /// Of the sandbox itself, beside its containers.
+    pub overhead: Option<cri::LinuxContainerResources>,
+    /// Of all containers together.
+    pub resources: Option<cri::LinuxContainerResources>,
+}
+
+impl PodResources {
+    /// What was told; None for nothing.
+    pub fn told(
+        overhead: Option<&cri::LinuxContainerResources>,
+        resources: Option<&cri::LinuxContainerResources>,
+    ) -> Option<PodResources> {
+        let told = PodResources { overhead: overhead.cloned(), resources: resources.cloned() };
+        (told != PodResources::default()).then_some(told)
     }
 }
 

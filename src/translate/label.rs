@@ -31,6 +31,8 @@ pub(super) const CREATED: &str = "io.dockershim.created";
 pub(super) const HANDLER: &str = "io.dockershim.handler";
 /// What the pod's resolv.conf is to hold, as JSON text; `null` for what the node's holds.
 pub(super) const RESOLV_CONF: &str = "io.dockershim.resolv-conf";
+/// What the pod may use in all, as RunPodSandbox was told (`PodResources`), as JSON; `null` where it was told nothing.
+pub(super) const POD_RESOURCES: &str = "io.dockershim.pod-resources";
 /// The image as the request named it (`super::container::ImageRecord`).
 pub(super) const IMAGE: &str = "io.dockershim.image-spec";
 /// On a container that only looks into an image.

@@ -1,5 +1,5 @@
 //! GetContainerEvents on a real engine: many ends, each told once and soon; the Stream* twins of lists; and what
-//! UpdatePodSandboxResources told, kept across a restart of ours.
+//! a pod may use, kept across a restart of ours.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use dockershim::cri;
 use dockershim::cri::ContainerEventType as Kind;
 use libtest_mimic::Trial;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::lab::{Case, Stage, eventually, sleeper, trials};
+use crate::lab::{Case, Pod, Stage, eventually, sleeper, trials};
 use crate::support::engine::Options;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -124,28 +124,43 @@ async fn each_of_many_ends_is_told_once_and_soon(case: Case) {
 }
 
 async fn what_a_pod_may_use_is_kept_across_our_restart(case: Case) {
-    let pod = case.run_pod("resized").await;
     let linux = |cpu_quota, memory_limit_in_bytes| {
         Some(cri::LinuxContainerResources { cpu_quota, memory_limit_in_bytes, ..Default::default() })
     };
+    let (plain, mut config) = (case.run_pod("plain").await, case.pod("resized"));
+    let given = config.linux.as_mut().unwrap();
+    (given.overhead, given.resources) = (linux(0, 1 << 20), linux(20_000, 32 << 20));
+    let pod = case.run(config).await;
     let request = cri::UpdatePodSandboxResourcesRequest {
         pod_sandbox_id: pod.id.clone(),
-        overhead: linux(0, 1 << 20),
+        overhead: linux(0, 2 << 20),
         resources: linux(50_000, 64 << 20),
     };
-    case.cri.runtime().update_pod_sandbox_resources(request.clone()).await.unwrap();
-    let told = async || {
+    let told = async |pod: &Pod| {
         let request = cri::PodSandboxStatusRequest { pod_sandbox_id: pod.id.clone(), verbose: true };
         let answer = case.cri.runtime().pod_sandbox_status(request).await.unwrap().into_inner();
         serde_json::from_str::<Value>(&answer.info["info"]).unwrap()["podResources"].clone()
     };
-    let before = told().await;
-    assert_eq!(before["resources"]["cpu_quota"], 50_000);
-    assert_eq!(before["overhead"]["memory_limit_in_bytes"], 1 << 20);
-    case.lab.shim.kill();
-    case.lab.shim.start_again();
-    eventually("it is back", Duration::from_secs(20), async || case.cri.pod_status(&pod.id).await.ok()).await;
-    assert_eq!(told().await, before);
+    let told_after_a_kill = async || {
+        case.lab.shim.kill();
+        case.lab.shim.start_again();
+        eventually("it is back", Duration::from_secs(20), async || case.cri.pod_status(&pod.id).await.ok()).await;
+        told(&pod).await
+    };
+    let first = told(&pod).await;
+    assert_eq!(
+        (&first["resources"]["cpu_quota"], &first["overhead"]["memory_limit_in_bytes"]),
+        (&json!(20_000), &json!(1 << 20))
+    );
+    assert_eq!(told(&plain).await, Value::Null, "nobody has said what it may use");
+    assert_eq!(told_after_a_kill().await, first);
+    case.cri.runtime().update_pod_sandbox_resources(request.clone()).await.unwrap();
+    let updated = told(&pod).await;
+    assert_eq!(
+        (&updated["resources"]["cpu_quota"], &updated["overhead"]["memory_limit_in_bytes"]),
+        (&json!(50_000), &json!(2 << 20))
+    );
+    assert_eq!(told_after_a_kill().await, updated);
     case.cri.remove_pod(&pod.id).await.unwrap();
     let gone = case.cri.runtime().update_pod_sandbox_resources(request).await.unwrap_err();
     assert_eq!(gone.code(), tonic::Code::NotFound);

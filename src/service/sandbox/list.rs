@@ -7,8 +7,7 @@ use serde_json::json;
 
 use crate::cri;
 use crate::error::Result;
-use crate::index::model::Sandbox;
-use crate::service::sandbox::update::PodResources;
+use crate::index::model::{PodResources, Sandbox};
 use crate::service::{Daemon, Replies, in_batches, required};
 use crate::translate::{container, filter, sandbox};
 
@@ -53,7 +52,7 @@ pub async fn pod_sandbox_status(
     drop(table);
     Ok(cri::PodSandboxStatusResponse {
         status: Some(sandbox::to_status(&known)),
-        info: if verbose { info(&known, daemon.resources_of(known.id.as_str())) } else { BTreeMap::new() },
+        info: if verbose { info(&known, daemon.resources_of(&known)) } else { BTreeMap::new() },
         containers_statuses: containers.iter().map(|known| container::to_status(known)).collect(),
         timestamp,
     })

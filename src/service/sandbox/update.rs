@@ -1,22 +1,13 @@
 //! UpdatePodSandboxResources: what a pod may use in all, told after the kubelet has written it into the pod's cgroup.
 //!
-//! Nothing is enforced here, that is the kubelet's. The figures are kept in a record (a label can't be changed) for as long as the
-//! sandbox is there, and shown by a verbose PodSandboxStatus.
-
-use serde::{Deserialize, Serialize};
+//! Nothing is enforced here, that is the kubelet's. The figures are kept in a record for as long as the sandbox is there (those of
+//! RunPodSandbox are in a label, which can't be changed), and shown by a verbose PodSandboxStatus.
 
 use crate::cri;
 use crate::error::{Error, Result};
+use crate::index::model::{PodResources, Sandbox};
 use crate::record;
 use crate::service::{Daemon, required};
-
-/// A pod's resources as they were told last.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct PodResources {
-    overhead: Option<cri::LinuxContainerResources>,
-    resources: Option<cri::LinuxContainerResources>,
-}
 
 /// Answers UpdatePodSandboxResources. Unknown: NotFound.
 pub async fn update_pod_sandbox_resources(
@@ -36,13 +27,13 @@ pub async fn update_pod_sandbox_resources(
 }
 
 impl Daemon {
-    /// What was told of a sandbox; None when nothing was.
-    pub(super) fn resources_of(&self, sandbox: &str) -> Option<PodResources> {
-        let kept = self.pod_resources.load(sandbox);
-        kept.unwrap_or_else(|error| {
-            tracing::warn!(sandbox, %error, "resources of a pod can't be shown");
+    /// What was told last of a sandbox; None when nothing was.
+    pub(super) fn resources_of(&self, sandbox: &Sandbox) -> Option<PodResources> {
+        let kept = self.pod_resources.load(sandbox.id.as_str()).unwrap_or_else(|error| {
+            tracing::warn!(sandbox = %sandbox.id, %error, "resources of a pod can't be shown");
             None
-        })
+        });
+        kept.or_else(|| sandbox.resources.as_deref().cloned())
     }
 
     /// Drops what was told of a sandbox that is gone.

@@ -14,7 +14,7 @@ use crate::cri;
 use crate::engine::model::ContainerInspect;
 use crate::error::{Error, Result};
 use crate::id::SandboxId;
-use crate::index::model::Sandbox;
+use crate::index::model::{PodResources, Sandbox};
 
 /// The pause container is the last that the kernel ends for memory, and gets the least cpu time.
 const OOM_SCORE: i64 = -998;
@@ -62,8 +62,8 @@ pub fn create_body(request: &SandboxRequest<'_>, node: &Node) -> Result<Create> 
         cgroup_parent,
         security_context,
         sysctls,
-        overhead: _,  // the pod's own cgroup is the kubelet's
-        resources: _, // likewise
+        overhead, // kept and told: the pod's own cgroup is the kubelet's
+        resources,
     } = linux.as_ref().unwrap_or(&none);
     let mut made = secured(security_context.as_ref(), request, node)?;
     let host_network = made.options.network == cri::NamespaceMode::Node;
@@ -78,13 +78,18 @@ pub fn create_body(request: &SandboxRequest<'_>, node: &Node) -> Result<Create> 
     made.body.hostname = (!host_network && !hostname.is_empty()).then(|| hostname.clone());
     check_hostname(hostname)?;
     let resolv_conf = dns_config.as_ref().map(dns::resolv_conf).transpose()?;
-    made.body.labels = Some(write(labels, annotations, &internal_labels(request, &resolv_conf)?)?);
+    let resources = PodResources::told(overhead.as_ref(), resources.as_ref());
+    made.body.labels = Some(write(labels, annotations, &internal_labels(request, &resolv_conf, &resources)?)?);
     made.body.host_config = Some(made.host);
     Ok(Create { name: name::sandbox_name(metadata)?, body: made.body })
 }
 
 /// Docker's labels beside the kubelet's.
-fn internal_labels<'a>(request: &SandboxRequest<'_>, resolv_conf: &Option<String>) -> Result<[(&'a str, String); 6]> {
+fn internal_labels<'a>(
+    request: &SandboxRequest<'_>,
+    resolv_conf: &Option<String>,
+    resources: &Option<PodResources>,
+) -> Result<[(&'a str, String); 7]> {
     let json = |error| Error::internal("record a sandbox's label", error);
     Ok([
         (label::TYPE, label::TYPE_SANDBOX.to_owned()),
@@ -93,6 +98,7 @@ fn internal_labels<'a>(request: &SandboxRequest<'_>, resolv_conf: &Option<String
         (label::HANDLER, request.runtime_handler.to_owned()),
         (label::CREATED, request.created_at_ns.to_string()),
         (label::RESOLV_CONF, serde_json::to_string(resolv_conf).map_err(json)?),
+        (label::POD_RESOURCES, serde_json::to_string(resources).map_err(json)?),
     ])
 }
 
@@ -210,6 +216,7 @@ pub fn from_inspect(inspect: &ContainerInspect) -> Option<Sandbox> {
     }
     let host = &inspect.host_config;
     let told = label::read(labels);
+    let json = |key| labels.get(key).map_or("null", String::as_str);
     Some(Sandbox {
         id: SandboxId::new(inspect.id.as_str()),
         docker_name: docker_name.to_owned(),
@@ -231,7 +238,8 @@ pub fn from_inspect(inspect: &ContainerInspect) -> Option<Sandbox> {
         mount_label: inspect.mount_label.clone(),
         cgroup_parent: host.cgroup_parent.clone(),
         resolv_conf_path: inspect.resolv_conf_path.clone(),
-        resolv_conf: labels.get(label::RESOLV_CONF).and_then(|text| serde_json::from_str(text).ok()).flatten(),
+        resolv_conf: serde_json::from_str(json(label::RESOLV_CONF)).unwrap_or_default(),
+        resources: serde_json::from_str(json(label::POD_RESOURCES)).unwrap_or_default(),
         fingerprint: labels.get(label::FINGERPRINT).cloned().unwrap_or_default(),
     })
 }

@@ -94,6 +94,22 @@ fn what_the_kubelet_gave_is_told_back() {
 }
 
 #[test]
+fn what_a_pod_may_use_in_all_is_known_again() {
+    let kept = |linux: cri::LinuxPodSandboxConfig| {
+        let config = cri::PodSandboxConfig { linux: Some(linux), ..config() };
+        from_inspect(&inspect(&create(&config, "", Network::Bridge).unwrap())).unwrap().resources
+    };
+    assert_eq!(kept(cri::LinuxPodSandboxConfig::default()), None);
+    let limits = |cpu_shares| Some(cri::LinuxContainerResources { cpu_shares, ..Default::default() });
+    let told = PodResources { overhead: limits(5), resources: limits(512) };
+    let PodResources { overhead, resources } = told.clone();
+    assert_eq!(kept(cri::LinuxPodSandboxConfig { overhead, resources, ..Default::default() }), Some(Box::new(told)));
+    let mut foreign = inspect(&create(&config(), "", Network::Bridge).unwrap());
+    foreign.config.labels.insert(label::POD_RESOURCES.to_owned(), "{".to_owned());
+    assert_eq!(from_inspect(&foreign).unwrap().resources, None);
+}
+
+#[test]
 fn host_network_publishes_nothing_and_keeps_the_nodes_name() {
     let mut config = config();
     let options = cri::NamespaceOption { network: cri::NamespaceMode::Node.into(), ..Default::default() };
