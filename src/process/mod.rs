@@ -1,11 +1,12 @@
-//! What `/proc` tells of a container through its first process: the network that it sees, its open files, its root; of what a process
-//! has started; of all that run on this node; and of our own.
+//! What `/proc` tells of a container through its first process: the network that it sees, its open files, its root, the mounts that it
+//! is made of; of what a process has started; of all that run on this node; and of our own.
 //!
 //! **Invariants**: nobody's namespace is entered, nothing is asked of the Engine; a process that has ended is told apart from
 //! what can't be read, but where they are only counted.
 
 mod descendants;
 mod files;
+mod mounts;
 mod network;
 mod own;
 mod root;
@@ -19,6 +20,7 @@ use rustix::io::Errno;
 pub(crate) use descendants::descendants;
 pub(crate) use files::soft_limit;
 pub use files::{OpenFiles, open_files, open_files_limit};
+pub use mounts::{Place, mounts_of_parent, place_of};
 pub use network::{Interface, interfaces, interfaces_of};
 pub use own::{Own, own};
 pub use root::{upper_directory, upper_of};

@@ -55,12 +55,20 @@ pub(super) fn of_sandbox(options: &Options) -> Modes {
     }
 }
 
-/// A container's modes. Network and ipc are the sandbox's whatever the container says, as the proto has it.
+/// Whose processes a container is to see: as the request names it, with pid TARGET.
+pub fn target_of(context: Option<&cri::LinuxContainerSecurityContext>) -> Option<&str> {
+    let options = context.and_then(|context| context.namespace_options.as_ref())?;
+    (options.pid() == NamespaceMode::Target && !options.target_id.is_empty()).then_some(&options.target_id)
+}
+
+/// A container's modes. Network and ipc are the sandbox's whatever the container says, as the proto has it. `target` is the whole id
+/// of the container that the options name: Docker would take a name for one too.
 pub(super) fn of_container(
     at: &str,
     options: &Options,
     sandbox: &cri::NamespaceOption,
     sandbox_id: &str,
+    target: Option<&str>,
 ) -> Result<Modes> {
     let join = |id: &str| format!("container:{id}");
     let pid = match options.pid {
@@ -70,7 +78,9 @@ pub(super) fn of_container(
         NamespaceMode::Target if options.target_id.is_empty() => {
             return Err(Error::invalid(format!("{at}.target_id"), "is empty, and pid is TARGET"));
         }
-        NamespaceMode::Target => Some(join(&options.target_id)),
+        NamespaceMode::Target => {
+            Some(join(target.ok_or_else(|| Error::invalid(format!("{at}.target_id"), "was not looked for"))?))
+        }
     };
     let ipc = if sandbox.ipc() == NamespaceMode::Node { "host".to_owned() } else { join(sandbox_id) };
     // names of the node's UTS namespace go with the node's network, as the kubelet expects
@@ -104,7 +114,7 @@ mod tests {
     #[test]
     fn a_container_joins_its_sandbox() {
         let options = parsed(NamespaceMode::Pod, NamespaceMode::Container, NamespaceMode::Pod);
-        let modes = of_container("ns", &options, &cri::NamespaceOption::default(), "abc").unwrap();
+        let modes = of_container("ns", &options, &cri::NamespaceOption::default(), "abc", None).unwrap();
         assert_eq!((modes.pid, modes.ipc.as_deref(), modes.uts), (None, Some("container:abc"), None));
     }
 
@@ -112,7 +122,7 @@ mod tests {
     fn the_nodes_namespaces_are_taken_as_they_are() {
         let node = parsed(NamespaceMode::Node, NamespaceMode::Node, NamespaceMode::Node);
         let sandbox = told("host", "host", "host");
-        let modes = of_container("ns", &node, &sandbox, "abc").unwrap();
+        let modes = of_container("ns", &node, &sandbox, "abc", None).unwrap();
         assert_eq!(
             (modes.pid.as_deref(), modes.ipc.as_deref(), modes.uts.as_deref()),
             (Some("host"), Some("host"), Some("host"))
@@ -121,11 +131,21 @@ mod tests {
     }
 
     #[test]
-    fn a_target_must_be_named() {
-        let raw = cri::NamespaceOption { pid: NamespaceMode::Target.into(), ..Default::default() };
-        let parsed = options("ns", Some(&raw)).unwrap();
-        let error = of_container("ns", &parsed, &cri::NamespaceOption::default(), "abc").unwrap_err();
-        assert!(error.to_string().starts_with("ns.target_id"));
+    fn a_target_must_be_named_and_found() {
+        let of = |target_id: &str, target: Option<&str>| {
+            let raw = cri::NamespaceOption {
+                pid: NamespaceMode::Target.into(),
+                target_id: target_id.to_owned(),
+                ..Default::default()
+            };
+            let modes =
+                of_container("ns", &options("ns", Some(&raw))?, &cri::NamespaceOption::default(), "abc", target);
+            modes.map(|modes| modes.pid)
+        };
+        assert_eq!(of("c0", Some("c0de")).unwrap().as_deref(), Some("container:c0de"));
+        for (target_id, target) in [("", Some("c0de")), ("a-name", None)] {
+            assert!(of(target_id, target).is_err_and(|error| error.to_string().starts_with("ns.target_id: ")));
+        }
     }
 
     #[test]

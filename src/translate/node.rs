@@ -153,11 +153,11 @@ pub(super) fn spool(log: LogOptions) -> HostConfigLogConfig {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A cgroup v2 node with a recent engine.
-    pub(in crate::translate) fn node() -> Node {
+    pub(crate) fn node() -> Node {
         Node {
             api: ApiVersion { major: 1, minor: 48 },
             cgroup_driver: CgroupDriver::Systemd,

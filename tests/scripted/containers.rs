@@ -143,3 +143,36 @@ async fn a_sub_path_of_an_image_is_looked_for_once_unless_the_look_was_cut_short
     assert_eq!(stage.dockerd.count("HEAD", LOOK), 2);
     stage.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_processes_of_the_same_pod_can_be_seen() {
+    let stage = Stage::new().await;
+    let (sandbox, first) = stage.run_container("a").await;
+    let (_, foreign) = stage.run_container("b").await;
+    let by_hand = stage.dockerd.put("by-hand", serde_json::json!({}), true);
+    let create = async |name: &str, target_id: &str| {
+        let options = cri::NamespaceOption {
+            pid: cri::NamespaceMode::Target.into(),
+            target_id: target_id.to_owned(),
+            ..cri::NamespaceOption::default()
+        };
+        let security_context =
+            cri::LinuxContainerSecurityContext { namespace_options: Some(options), ..Default::default() };
+        let linux = cri::LinuxContainerConfig { security_context: Some(security_context), ..Default::default() };
+        let config = cri::ContainerConfig { linux: Some(linux), ..container(name) };
+        stage.cri.create(&sandbox, &config, &pod("a")).await
+    };
+    for target in [&foreign, &by_hand, "by-hand", &sandbox, "k8s_a_a_default_uid-of-a_0", "", "0"] {
+        let refused = create("bad", target).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{target:?}");
+        let field = "config.linux.security_context.namespace_options.target_id: ";
+        assert!(refused.message().starts_with(field), "{target:?}: {}", refused.message());
+    }
+    create("debug", &first).await.unwrap();
+    let made = stage.dockerd.calls("POST", "/containers/create").pop().unwrap().json();
+    assert_eq!(made["HostConfig"]["PidMode"], format!("container:{first}"));
+    stage.dockerd.end_silently(&first, 0);
+    stage.until(3, &first, ContainerState::ContainerExited).await;
+    assert!(create("late", &first).await.unwrap_err().message().ends_with("has ended"));
+    stage.end().await;
+}

@@ -1,5 +1,5 @@
 //! CreateContainer: makes a container in a pod's sandbox, ready to be started. One engine call; the first container of an image whose
-//! users must be known, or a sub-path of an image volume, takes a look into the image first (`service/probe.rs`).
+//! users must be known, and the first with a sub-path of an image volume, take a look into the image first (`service/probe.rs`).
 //!
 //! An equal request finds the container that the first one made. A dead container of the same name is removed first. When the
 //! create fails nothing is left behind: the Engine makes a container whole or not at all.
@@ -10,6 +10,7 @@ use super::found;
 use crate::cri;
 use crate::engine::Error as EngineError;
 use crate::error::{Error, Kind, Result};
+use crate::id::ContainerId;
 use crate::index::model::{Sandbox, State};
 use crate::log::{self, LogPath};
 use crate::service::{Daemon, fingerprint, now_ns, read_seccomp, required};
@@ -65,10 +66,13 @@ struct Wanted<'a> {
 impl Wanted<'_> {
     async fn create(&self, daemon: &Daemon, image: &ImageFacts) -> Result<Create> {
         let node = daemon.node()?;
-        let seccomp = self.check_profiles(&node)?;
+        let context = self.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+        let seccomp = profiles(context, &node, found::APPARMOR_PROFILES)?;
+        let target = found::target(daemon, context, self.sandbox)?;
         found::check_devices(&self.config.devices).await?;
         let log_path = self.log_path()?;
         let sources = found::sources(daemon, &self.config.mounts, &node).await?;
+        found::check_propagation(&self.config.mounts, &sources, self.sandbox.pid)?;
         let accounts = match must_know_accounts(self.config, image)? {
             true => Some(daemon.accounts_of(image).await?),
             false => None,
@@ -81,6 +85,7 @@ impl Wanted<'_> {
             image,
             accounts: accounts.as_deref(),
             sources: &sources,
+            target: target.as_ref().map(ContainerId::as_str),
             etc: etc.as_deref(),
             seccomp_content: seccomp.as_deref(),
             log_path: &log_path,
@@ -90,19 +95,6 @@ impl Wanted<'_> {
         let create = create_body(&request, &node)?;
         found::check_wishes("config.linux.resources", &wishes(&create), self.sandbox.pid)?;
         Ok(create)
-    }
-
-    /// The content of a seccomp profile; an AppArmor profile must be loaded. Privileged containers have neither.
-    fn check_profiles(&self, node: &Node) -> Result<Option<String>> {
-        const AT: &str = "config.linux.security_context";
-        let context = self.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
-        let Some(context) = context.filter(|context| !context.privileged) else { return Ok(None) };
-        #[expect(deprecated, reason = "the kubelet still sends them beside their successors, old clients alone")]
-        let (apparmor, seccomp) = (&context.apparmor_profile, &context.seccomp_profile_path);
-        let name = apparmor_name(context.apparmor.as_ref(), apparmor);
-        found::check_apparmor(&format!("{AT}.apparmor.localhost_ref"), name, node)?;
-        let file = seccomp_file(context.seccomp.as_ref(), seccomp);
-        read_seccomp(&format!("{AT}.seccomp.localhost_ref"), file)
     }
 
     /// The pod's log directory and the container's path in it; empty without one of them.
@@ -117,6 +109,18 @@ impl Wanted<'_> {
         })?;
         Ok(path.to_string())
     }
+}
+
+/// The content of a seccomp profile; an AppArmor profile must be in the kernel's list. Privileged containers have neither.
+fn profiles(context: Option<&cri::LinuxContainerSecurityContext>, node: &Node, loaded: &str) -> Result<Option<String>> {
+    const AT: &str = "config.linux.security_context";
+    let Some(context) = context.filter(|context| !context.privileged) else { return Ok(None) };
+    #[expect(deprecated, reason = "the kubelet still sends them beside their successors, old clients alone")]
+    let (apparmor, seccomp) = (&context.apparmor_profile, &context.seccomp_profile_path);
+    let name = apparmor_name(context.apparmor.as_ref(), apparmor);
+    found::check_apparmor(&format!("{AT}.apparmor.localhost_ref"), name, node, loaded)?;
+    let file = seccomp_file(context.seccomp.as_ref(), seccomp);
+    read_seccomp(&format!("{AT}.seccomp.localhost_ref"), file)
 }
 
 /// A container can only join a sandbox that is there.
@@ -173,5 +177,38 @@ async fn send(daemon: &Daemon, create: &Create, image: &ImageFacts) -> Result<St
             }
         }
         Err(error) => Err(error.while_doing(doing())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translate::node::tests::node;
+
+    fn localhost(localhost_ref: &str) -> Option<cri::SecurityProfile> {
+        let profile_type = cri::security_profile::ProfileType::Localhost.into();
+        Some(cri::SecurityProfile { profile_type, localhost_ref: localhost_ref.to_owned() })
+    }
+
+    #[test]
+    fn an_apparmor_profile_must_be_loaded_and_a_seccomp_profile_there() {
+        let list = std::env::temp_dir().join(format!("dockershim-apparmor-{}", std::process::id()));
+        std::fs::write(&list, "docker-default (enforce)\nheld (complain)\n").unwrap();
+        let list = list.display().to_string();
+        let refused = |context: cri::LinuxContainerSecurityContext, node: &Node| {
+            profiles(Some(&context), node, &list).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        let apparmor =
+            |name: &str| cri::LinuxContainerSecurityContext { apparmor: localhost(name), ..Default::default() };
+        let field = "config.linux.security_context.apparmor.localhost_ref: ";
+        assert!(refused(apparmor("missing"), &node()).starts_with(field));
+        assert_eq!(refused(apparmor("held"), &node()), "");
+        assert_eq!(refused(apparmor("missing"), &Node { apparmor: false, ..node() }), "", "nobody applies it");
+        let privileged = cri::LinuxContainerSecurityContext { privileged: true, ..apparmor("missing") };
+        assert_eq!(refused(privileged, &node()), "");
+        let seccomp = cri::LinuxContainerSecurityContext { seccomp: localhost("/no/such/file"), ..Default::default() };
+        assert!(refused(seccomp, &node()).starts_with("config.linux.security_context.seccomp.localhost_ref: "));
+        std::fs::remove_file(&list).unwrap();
+        assert_eq!(refused(apparmor("missing"), &node()), "", "without a list the engine has the word");
     }
 }

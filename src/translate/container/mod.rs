@@ -38,6 +38,8 @@ pub struct ContainerRequest<'a> {
     pub accounts: Option<&'a Accounts>,
     /// What the mounts are made of, one each.
     pub sources: &'a [Source],
+    /// The container of the pod whose processes it is to see, where it asks for one ([`super::namespace::target_of`]).
+    pub target: Option<&'a str>,
     /// Where the pod's files of `/etc` are; None where the Engine makes them.
     pub etc: Option<&'a str>,
     /// Of the file that a localhost seccomp profile names.
@@ -226,6 +228,7 @@ fn secured(
     } = context.unwrap_or(&none);
     let user = asked_user(context.unwrap_or(&none))?;
     let privileged = *privileged;
+    // as it is sent again, and not as the sandbox was made: a debug container may be privileged in a pod that never was
     if privileged && !is_privileged(request.sandbox_config) {
         return Err(Error::invalid(format!("{CONTEXT}.privileged"), "is set, and the pod's sandbox is not privileged"));
     }
@@ -236,6 +239,7 @@ fn secured(
         &options,
         &sandbox.namespaces,
         sandbox.id.as_str(),
+        request.target,
     )?;
     let policy = account::policy(CONTEXT, *supplemental_groups_policy)?;
     let (user, groups) = identity(user, security::groups(CONTEXT, supplemental_groups)?, policy, request);
