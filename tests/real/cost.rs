@@ -1,16 +1,20 @@
-//! Engine calls per RPC, counted at the socket. The counts are budgets: what the design promises an operator's dockerd.
+//! Engine calls per RPC, counted at the socket, and the time of what is written beside it. Both are budgets: what the design promises an
+//! operator's dockerd.
 
 use std::time::Duration;
 
 use dockershim::cri;
 use libtest_mimic::Trial;
 
-use crate::lab::{Case, Stage, sleeper, trials};
+use crate::lab::{Case, Stage, sleeper, texts, trials};
 use crate::support::engine::Options;
 use crate::support::proxy::{Calls, HEARTBEAT};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    trials![Stage::Own(Options::default()); writes_make_few_engine_calls_and_reads_none]
+    trials![Stage::Own(Options::default());
+        writes_make_few_engine_calls_and_reads_none,
+        limits_beside_docker_take_less_than_a_millisecond,
+    ]
 }
 
 /// What an event may still cause after an answer.
@@ -123,4 +127,39 @@ async fn reads(case: &Case, pod: &str, container: &str) {
         case.cri.runtime().list_pod_sandbox_metrics(cri::ListPodSandboxMetricsRequest::default()).await.unwrap();
         case.cri.images().image_fs_info(cri::ImageFsInfoRequest {}).await.unwrap();
     }
+}
+
+/// Starts, each with what the kubelet sends of huge pages and, on cgroup v2, of memory.
+const STARTS: usize = 50;
+
+async fn limits_beside_docker_take_less_than_a_millisecond(case: Case) {
+    let pod = case.run_pod("limited").await;
+    let hugepage = |page_size: &str| cri::HugepageLimit { page_size: page_size.to_owned(), limit: 0 };
+    for number in 0..STARTS {
+        let mut config = sleeper(&format!("c{number}"));
+        config.linux.as_mut().unwrap().resources = Some(cri::LinuxContainerResources {
+            hugepage_limits: vec![hugepage("2MB"), hugepage("1GB")],
+            unified: texts(&[("memory.oom.group", "1"), ("memory.swap.max", "0")]),
+            ..Default::default()
+        });
+        let id = case.start(&pod, &config).await;
+        case.cri.remove(&id).await.unwrap();
+    }
+    let log = case.lab.shim.log(usize::MAX);
+    let written: Vec<&str> = log.lines().filter(|line| line.contains("limits beside docker are written")).collect();
+    let number = |line: &str, key: &str| {
+        let digits = line.split(key).nth(1).unwrap().split(|c: char| !c.is_ascii_digit()).next().unwrap();
+        digits.parse::<u64>().unwrap()
+    };
+    let mut took: Vec<u64> = written.iter().map(|line| number(line, "took_us=")).collect();
+    took.sort_unstable();
+    assert_eq!(took.len(), STARTS, "{log}");
+    let (middle, late, files) = (took[STARTS / 2], took[STARTS * 95 / 100], number(written[0], "held="));
+    eprintln!("limits in {files} files of a container's cgroup: p50 {middle} µs, p95 {late} µs");
+    if files == 0 {
+        eprintln!(
+            "left out, this machine's cgroups have none of the files: what it takes to write limits beside docker"
+        );
+    }
+    assert!(middle < 1000, "p50 {middle} µs, p95 {late} µs");
 }

@@ -2,7 +2,7 @@
 //! something else has written over them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -19,6 +19,7 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// Writes all that a container wishes for into its cgroup and tells the index what has become of it. One that has ended meanwhile
 /// is left alone.
 pub(super) fn write(daemon: &Daemon, container: &Container, pid: i32) -> Result<()> {
+    let begun = Instant::now();
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::internal(format!("limits of container {}", container.docker_name), error)
     };
@@ -38,6 +39,7 @@ pub(super) fn write(daemon: &Daemon, container: &Container, pid: i32) -> Result<
     cgroup.write(&container.cgroup_wishes).map_err(|error| failed(error.into()))?;
     let held = cgroup.read_back(&container.cgroup_wishes);
     daemon.index.edit_container(&container.id, |known| tell_wishes(&mut known.resources, &held));
+    tracing::debug!(held = held.len(), took_us = begun.elapsed().as_micros(), "limits beside docker are written");
     Ok(())
 }
 
