@@ -43,7 +43,7 @@ const SOON: Duration = Duration::from_secs(20);
 fn has_ipv6() -> bool {
     let has = fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6").is_ok_and(|off| off.trim() == "0");
     if !has {
-        eprintln!("IPv6 is off on this machine: traffic of pods is tested over IPv4 only");
+        eprintln!("left out, IPv6 is off on this machine: traffic of pods over IPv6");
     }
     has
 }

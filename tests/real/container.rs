@@ -94,7 +94,7 @@ async fn lists_filter_by_pod_state_id_and_label(case: Case) {
     assert_eq!(list(cri::ContainerFilter { label_selector, ..filter() }).await, set(&[&created]));
 }
 
-async fn exit_codes_have_their_reasons(case: Case) {
+pub(crate) async fn exit_codes_have_their_reasons(case: Case) {
     let pod = case.run_pod("codes").await;
     for (name, script, code, reason) in
         [("zero", "true", 0, "Completed"), ("three", "exit 3", 3, "Error"), ("killed", "kill -9 $$", 137, "Error")]
@@ -129,7 +129,7 @@ async fn a_command_that_is_not_there_cannot_run(case: Case) {
     assert!(status.message.contains("/no/such/program"), "{}", status.message);
 }
 
-async fn command_and_args_override_the_image_as_kubernetes_says(case: Case) {
+pub(crate) async fn command_and_args_override_the_image_as_kubernetes_says(case: Case) {
     let pod = case.run_pod("override").await;
     let (none, echo, args) = (Vec::new(), words(&["/bin/echo", "own"]), words(&["a", "b"]));
     for (name, command, args, printed) in [
@@ -157,7 +157,7 @@ async fn an_images_labels_are_not_the_containers(case: Case) {
     assert_eq!(printed, ["yes a=b c", "/tmp", "/data"]);
 }
 
-async fn users_come_from_the_request_or_the_image(case: Case) {
+pub(crate) async fn users_come_from_the_request_or_the_image(case: Case) {
     let pod = case.run_pod("users").await;
     let id = |value| Some(cri::Int64Value { value });
     let context = cri::LinuxContainerSecurityContext::default;
@@ -199,7 +199,7 @@ async fn a_container_can_be_created_by_the_images_id(case: Case) {
     }
 }
 
-async fn mounts_are_in_the_container_and_in_its_status(case: Case) {
+pub(crate) async fn mounts_are_in_the_container_and_in_its_status(case: Case) {
     let pod = case.run_pod("mounts").await;
     let (file, directory) = (case.dir.join("file"), case.dir.join("directory"));
     std::fs::write(&file, "from the host").unwrap();
@@ -225,7 +225,7 @@ async fn mounts_are_in_the_container_and_in_its_status(case: Case) {
     assert_eq!(back, sent);
 }
 
-async fn stdin_that_nobody_writes_to_is_open_or_empty_as_asked(case: Case) {
+pub(crate) async fn stdin_that_nobody_writes_to_is_open_or_empty_as_asked(case: Case) {
     let pod = case.run_pod("stdin").await;
     let (status, _) = case.run_to_end(&pod, &sh("closed", "cat")).await;
     assert_eq!(status.exit_code, 0, "an empty stdin ends at once");

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::lab::{Case, Stage, sh, sleeper, trials};
 use crate::support::engine::Options;
 use crate::support::images::BUSYBOX;
+use crate::{container, security, stop};
 
 /// Each default that a daemon.json can set for containers, set to something that would be noticed. `@` stands for the engine's own
 /// directory, which has a profile that forbids to chmod.
@@ -38,6 +39,7 @@ const HOSTILE_LOG: &str = r#"{
 pub(crate) fn trials() -> Vec<Trial> {
     let mut all = trials![Stage::Own(Options { daemon_json: HOSTILE, ..Options::default() });
         a_hostile_daemon_json_reaches_no_pod,
+        what_other_engines_show_of_containers_holds_beside_it,
     ];
     all.extend(trials![Stage::Own(Options { daemon_json: HOSTILE_LOG, ..Options::default() });
         no_option_of_the_engines_own_logs_reaches_a_container,
@@ -113,4 +115,20 @@ async fn a_hostile_daemon_json_reaches_no_pod(case: Case) {
     let listed = case.cri.runtime().status(cri::StatusRequest::default()).await.unwrap().into_inner().runtime_handlers;
     let names: Vec<_> = listed.iter().map(|handler| handler.name.as_str()).collect();
     assert!(names.contains(&"") && names.contains(&"other"), "{names:?}");
+}
+
+/// Trials of other files, which run there on an engine with Docker's own defaults.
+async fn what_other_engines_show_of_containers_holds_beside_it(case: Case) {
+    security::each_wish_holds_in_the_container(case.clone()).await;
+    security::a_privileged_container_may_mount(case.clone()).await;
+    security::both_policies_of_supplementary_groups_hold_and_are_told(case.clone()).await;
+    security::a_seccomp_profile_of_a_file_holds(case.clone()).await;
+    security::nothing_is_masked_when_nothing_is_to_be(case.clone()).await;
+    security::devices_and_directories_of_devices_are_there_as_asked(case.clone()).await;
+    container::exit_codes_have_their_reasons(case.clone()).await;
+    container::command_and_args_override_the_image_as_kubernetes_says(case.clone()).await;
+    container::users_come_from_the_request_or_the_image(case.clone()).await;
+    container::mounts_are_in_the_container_and_in_its_status(case.clone()).await;
+    container::stdin_that_nobody_writes_to_is_open_or_empty_as_asked(case.clone()).await;
+    stop::the_signal_that_was_asked_for_arrives_and_is_told(case).await;
 }

@@ -260,8 +260,8 @@ async fn what_an_image_cannot_mean_fails_in_dockers_words_and_leaves_nothing(cas
     }
 }
 
-/// A command of an image is run as it stands, whatever is in it; a place for a volume and a variable may be strange. What has a stop
-/// signal that is none still ends within its grace.
+/// A command of an image is run as it stands, whatever is in it; a place for a volume and a variable may be strange. Its stop signal is
+/// sent; with one that is none Docker kills, long before the grace is over.
 async fn words_and_signals_of_an_image_are_taken_as_they_stand(case: Case) {
     let pod = case.run_pod("words").await;
     let image = json!({"Entrypoint": ["/bin/echo"], "Cmd": ["$(id)", "a b", "", "`c`", "%s"]});
@@ -272,6 +272,16 @@ async fn words_and_signals_of_an_image_are_taken_as_they_stand(case: Case) {
     let image = json!({"Env": ["PATH=/bin", "NO_EQUALS"], "Volumes": {"relative": {}}, "StopSignal": "SIGNONSENSE"});
     let id = case.start(&pod, &of_image(&case, &image, sleeper("signal"))).await;
     assert_eq!(case.output(&id, "env | grep -c ^PATH=").await, "1\n");
+    let begin = std::time::Instant::now();
+    case.cri.stop(&id, 60).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
+    assert_eq!(case.cri.status(&id).await.unwrap().exit_code, 137);
+    let traps = "trap 'exit 15' TERM; trap 'exit 37' 37; echo ready; while :; do sleep 3600 & wait $!; done";
+    let config = of_image(&case, &json!({"Env": ["PATH=/bin"], "StopSignal": "RTMIN+3"}), sh("real-time", traps));
+    let id = case.start(&pod, &config).await;
+    let ready = || async { std::fs::read_to_string(pod.log(&config)).unwrap().contains("ready").then_some(()) };
+    eventually("the traps are set", Duration::from_secs(10), ready).await;
     case.cri.stop(&id, 10).await.unwrap();
-    assert_eq!(case.cri.status(&id).await.unwrap().state(), cri::ContainerState::ContainerExited);
+    let status = case.cri.status(&id).await.unwrap();
+    assert_eq!((status.exit_code, status.stop_signal()), (37, cri::Signal::Sigrtminplus3));
 }

@@ -151,11 +151,12 @@ async fn what_the_kubelet_sends_on_cgroup_v2_is_taken(case: Case) {
     )
     .await;
     assert_eq!(memory_limit(&case, &id), (100 << 20).to_string());
-    let unified_only = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    if unified_only {
-        let file = |name: &str| cgroup_file(&case, &id, ("none", ""), name);
-        assert_eq!((file("memory.oom.group"), file("memory.swap.max")), ("1".to_owned(), "0".to_owned()));
+    if !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        eprintln!("left out, this machine has cgroup v1: what the kubelet's unified keys become");
+        return;
     }
+    let file = |name: &str| cgroup_file(&case, &id, ("none", ""), name);
+    assert_eq!((file("memory.oom.group"), file("memory.swap.max")), ("1".to_owned(), "0".to_owned()));
 }
 
 async fn a_negative_oom_score_adj_works_on_every_machine(case: Case) {

@@ -1,14 +1,16 @@
 //! What a security context asks for holds in the container.
 
 use dockershim::cri;
+use dockershim::cri::security_profile::ProfileType;
 use libtest_mimic::Trial;
 
 use crate::lab::{Case, Stage, sh, sleeper, trials, words};
 use crate::support::client::image_spec;
+use crate::support::engine::Options;
 use crate::support::images::{BUSYBOX, USER_GROUP, USER_NUMBER};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    trials![Stage::Shared;
+    let mut trials = trials![Stage::Shared;
         each_wish_holds_in_the_container,
         a_privileged_container_may_mount,
         a_pods_own_user_is_its_pause_programs,
@@ -16,7 +18,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_seccomp_profile_of_a_file_holds,
         nothing_is_masked_when_nothing_is_to_be,
         devices_and_directories_of_devices_are_there_as_asked,
-    ]
+        an_apparmor_profile_holds_and_one_that_is_not_loaded_is_refused,
+        a_debug_container_may_be_privileged_in_a_pod_that_never_was,
+        a_container_sees_the_processes_of_its_target,
+    ];
+    trials.extend(trials![Stage::Own(Options { daemon_json: r#"{"features": {"cdi": true}}"#, ..Options::default() });
+        a_cdi_device_brings_what_its_specification_says,
+    ]);
+    trials
 }
 
 type Wish = fn(&mut cri::LinuxContainerSecurityContext);
@@ -90,7 +99,7 @@ fn capabilities(add: &[&str], drop: &[&str]) -> cri::Capability {
     cri::Capability { add_capabilities: words(add), drop_capabilities: words(drop), ..Default::default() }
 }
 
-async fn each_wish_holds_in_the_container(case: Case) {
+pub(crate) async fn each_wish_holds_in_the_container(case: Case) {
     let pod = case.run_pod("wishes").await;
     for (name, wish, script, expected) in WISHES {
         let mut config = sh(name, script);
@@ -101,7 +110,7 @@ async fn each_wish_holds_in_the_container(case: Case) {
     }
 }
 
-async fn a_privileged_container_may_mount(case: Case) {
+pub(crate) async fn a_privileged_container_may_mount(case: Case) {
     let mut config = case.pod("privileged");
     config.linux.as_mut().unwrap().security_context =
         Some(cri::LinuxSandboxSecurityContext { privileged: true, ..Default::default() });
@@ -170,7 +179,7 @@ const POLICIES: &[Policy] = &[
     (USER_GROUP, None, None, STRICT, (1000, 3000, &[7])),
 ];
 
-async fn both_policies_of_supplementary_groups_hold_and_are_told(case: Case) {
+pub(crate) async fn both_policies_of_supplementary_groups_hold_and_are_told(case: Case) {
     let answer = case.cri.runtime().status(cri::StatusRequest::default()).await.unwrap().into_inner();
     assert!(answer.features.unwrap().supplemental_groups_policy);
     let pod = case.run_pod("groups").await;
@@ -202,7 +211,7 @@ async fn both_policies_of_supplementary_groups_hold_and_are_told(case: Case) {
     assert_eq!(left, [], "what looked into the images is gone");
 }
 
-async fn a_seccomp_profile_of_a_file_holds(case: Case) {
+pub(crate) async fn a_seccomp_profile_of_a_file_holds(case: Case) {
     let path = case.dir.join("profile.json");
     let rule = r#"{"names": ["chmod", "fchmodat", "fchmodat2"], "action": "SCMP_ACT_ERRNO"}"#;
     std::fs::write(&path, format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#)).unwrap();
@@ -220,13 +229,13 @@ async fn a_seccomp_profile_of_a_file_holds(case: Case) {
     assert_eq!(printed, ["Seccomp:\t2", "refused"]);
 }
 
-async fn nothing_is_masked_when_nothing_is_to_be(case: Case) {
+pub(crate) async fn nothing_is_masked_when_nothing_is_to_be(case: Case) {
     let pod = case.run_pod("unmasked").await;
     let (_, lines) = case.run_to_end(&pod, &sh("main", "grep -c ' /proc/' /proc/self/mountinfo")).await;
     assert_eq!(lines[0].2, "0");
 }
 
-async fn devices_and_directories_of_devices_are_there_as_asked(case: Case) {
+pub(crate) async fn devices_and_directories_of_devices_are_there_as_asked(case: Case) {
     let pod = case.run_pod("devices").await;
     let device = |host_path: &str, container_path: &str, permissions: &str| cri::Device {
         container_path: container_path.to_owned(),
@@ -250,4 +259,98 @@ async fn devices_and_directories_of_devices_are_there_as_asked(case: Case) {
     ];
     let (status, lines) = case.run_to_end(&pod, &config).await;
     assert_eq!((status.exit_code, lines[0].2.as_str()), (0, "1"), "{lines:?}");
+}
+
+async fn an_apparmor_profile_holds_and_one_that_is_not_loaded_is_refused(case: Case) {
+    let options = case.lab.engine.docker.get("/info")["SecurityOptions"].to_string();
+    let kernel = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+    if kernel.trim() != "Y" || !options.contains("name=apparmor") {
+        eprintln!("left out, this machine has no AppArmor: profiles that hold, and one that isn't loaded");
+        return;
+    }
+    let pod = case.run_pod("apparmor").await;
+    let with = |name: &str, profile_type: ProfileType, localhost_ref: &str| {
+        let mut config = sh(name, "cat /proc/self/attr/current");
+        let profile =
+            cri::SecurityProfile { profile_type: profile_type.into(), localhost_ref: localhost_ref.to_owned() };
+        config.linux.as_mut().unwrap().security_context =
+            Some(cri::LinuxContainerSecurityContext { apparmor: Some(profile), ..Default::default() });
+        config
+    };
+    for (config, held) in [
+        (with("default", ProfileType::RuntimeDefault, ""), "docker-default (enforce)"),
+        (with("named", ProfileType::Localhost, "docker-default"), "docker-default (enforce)"),
+        (with("unconfined", ProfileType::Unconfined, ""), "unconfined"),
+    ] {
+        let (_, lines) = case.run_to_end(&pod, &config).await;
+        assert_eq!(lines[0].2, held);
+    }
+    let refused =
+        case.cri.create(&pod.id, &with("missing", ProfileType::Localhost, "dsh-not-loaded"), &pod.config).await;
+    let refused = refused.expect_err("the profile is not loaded");
+    let field = "config.linux.security_context.apparmor.localhost_ref: ";
+    assert!(refused.message().starts_with(field), "{}", refused.message());
+}
+
+/// The kubelet sends the pod as it is now, its ephemeral containers included.
+async fn a_debug_container_may_be_privileged_in_a_pod_that_never_was(case: Case) {
+    let mut pod = case.run_pod("debugged").await;
+    pod.config.linux.as_mut().unwrap().security_context =
+        Some(cri::LinuxSandboxSecurityContext { privileged: true, ..Default::default() });
+    let mut config = sh("debugger", "mkdir /tmp/mnt && mount -t tmpfs none /tmp/mnt && echo mounted");
+    config.linux.as_mut().unwrap().security_context =
+        Some(cri::LinuxContainerSecurityContext { privileged: true, ..Default::default() });
+    let (_, lines) = case.run_to_end(&pod, &config).await;
+    assert_eq!(lines[0].2, "mounted");
+}
+
+async fn a_container_sees_the_processes_of_its_target(case: Case) {
+    let pod = case.run_pod("target").await;
+    let seeing = |pid: cri::NamespaceMode, target_id: String, mut config: cri::ContainerConfig| {
+        let options = cri::NamespaceOption { pid: pid.into(), target_id, ..Default::default() };
+        config.linux.as_mut().unwrap().security_context =
+            Some(cri::LinuxContainerSecurityContext { namespace_options: Some(options), ..Default::default() });
+        config
+    };
+    let target = seeing(cri::NamespaceMode::Container, String::new(), sh("target", "exec sleep 4711"));
+    let target = case.start(&pod, &target).await;
+    let look = sh("debugger", "tr '\\0' ' ' < /proc/1/cmdline");
+    let (_, lines) = case.run_to_end(&pod, &seeing(cri::NamespaceMode::Target, target, look)).await;
+    assert_eq!(lines[0].2.trim(), "sleep 4711");
+}
+
+/// A specification where every engine looks for them; gone when it is dropped.
+struct CdiFile(std::path::PathBuf);
+
+impl CdiFile {
+    fn new(content: &str) -> CdiFile {
+        std::fs::create_dir_all("/var/run/cdi").unwrap();
+        let file = CdiFile(format!("/var/run/cdi/dsh-test-{}.json", std::process::id()).into());
+        std::fs::write(&file.0, content).unwrap();
+        file
+    }
+}
+
+impl Drop for CdiFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+async fn a_cdi_device_brings_what_its_specification_says(case: Case) {
+    let dirs = case.lab.engine.docker.get("/info")["CDISpecDirs"].to_string();
+    if !dirs.contains("/var/run/cdi") {
+        eprintln!("left out, this engine has no CDI (it came with API 1.44): a device and what comes with it");
+        return;
+    }
+    let edits = r#"{"env": ["FROM_CDI=yes"], "deviceNodes": [{"path": "/dev/from-cdi", "hostPath": "/dev/null"}]}"#;
+    let device = format!(r#"{{"name": "one", "containerEdits": {edits}}}"#);
+    let _file = CdiFile::new(&format!(
+        r#"{{"cdiVersion": "0.5.0", "kind": "dockershim.example/test", "devices": [{device}]}}"#
+    ));
+    let pod = case.run_pod("cdi").await;
+    let mut config = sh("main", "test -c /dev/from-cdi && echo $FROM_CDI");
+    config.cdi_devices = vec![cri::CdiDevice { name: "dockershim.example/test=one".to_owned() }];
+    let (_, lines) = case.run_to_end(&pod, &config).await;
+    assert_eq!(lines[0].2, "yes");
 }

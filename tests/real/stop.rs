@@ -6,7 +6,7 @@ use dockershim::cri;
 use futures_util::future::join_all;
 use libtest_mimic::Trial;
 
-use crate::lab::{Case, Stage, by_uid, sh, sleeper, stubborn, trials};
+use crate::lab::{Case, Stage, by_uid, eventually, sh, sleeper, stubborn, trials};
 
 pub(crate) fn trials() -> Vec<Trial> {
     trials![Stage::Shared;
@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_shorter_grace_overtakes_a_longer_one,
         stopping_the_pod_overtakes_a_long_grace,
         removing_a_container_overtakes_a_long_grace,
+        the_signal_that_was_asked_for_arrives_and_is_told,
     ]
 }
 
@@ -123,4 +124,34 @@ async fn removing_a_container_overtakes_a_long_grace(case: Case) {
     within(took, 0, 8000);
     tokio::time::timeout(Duration::from_secs(10), slow).await.unwrap().unwrap().unwrap();
     assert_eq!(case.cri.list_pods(by_uid(&case.uid)).await.unwrap().len(), 1);
+}
+
+/// And its number, which the container ends with.
+const SIGNALS: [(cri::Signal, i32); 6] = [
+    (cri::Signal::Sigusr1, 10),
+    (cri::Signal::Sigterm, 15),
+    (cri::Signal::Sigwinch, 28),
+    (cri::Signal::Sigrtmin, 34),
+    (cri::Signal::Sigrtminplus3, 37),
+    (cri::Signal::Sigrtmaxminus1, 63),
+];
+
+pub(crate) async fn the_signal_that_was_asked_for_arrives_and_is_told(case: Case) {
+    let pod = case.run_pod("signals").await;
+    let numbers = SIGNALS.map(|(_, number)| number);
+    let traps = numbers.map(|number| format!("trap 'exit {number}' {number};")).concat();
+    for (signal, number) in SIGNALS {
+        let config = cri::ContainerConfig {
+            stop_signal: signal.into(),
+            ..sh(&format!("on-{number}"), &format!("{traps} echo ready; while :; do sleep 3600 & wait $!; done"))
+        };
+        let id = case.start(&pod, &config).await;
+        let ready = || async { std::fs::read_to_string(pod.log(&config)).unwrap().contains("ready").then_some(()) };
+        eventually("the traps are set", Duration::from_secs(10), ready).await;
+        let (stopped, took) = timed(case.cri.stop(&id, 30)).await;
+        stopped.unwrap();
+        within(took, 0, 5000);
+        let status = case.cri.status(&id).await.unwrap();
+        assert_eq!((status.stop_signal(), status.exit_code), (signal, number));
+    }
 }

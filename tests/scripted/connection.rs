@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use dockershim::cri;
 use dockershim::cri::ContainerState;
 use serde_json::json;
 use tonic::Code;
 
-use super::dockerd::{Api, DOCKER_20_10};
+use super::dockerd::{Api, DOCKER_20_10, DOCKER_28, info};
 use super::script::Act;
 use super::stage::{Stage, eventually, sandbox_name};
 
@@ -180,5 +181,33 @@ async fn an_engine_that_comes_back_as_another_version_is_spoken_to_in_it() {
     assert_eq!(version_after(&stage, DOCKER_20_10).await, 41);
     assert!(version_after(&stage, Api { oldest: 44, newest: 99 }).await >= 44);
     stage.run_pod("a").await;
+    stage.end().await;
+}
+
+/// The handlers that mount read-only recursively, once the engine is known in this version. Of its runtimes `new` says that it can.
+async fn recursive_handlers(stage: &Stage, api: Api) -> Vec<String> {
+    assert_eq!(version_after(stage, api).await, api.newest);
+    let answer = stage.cri.runtime().status(cri::StatusRequest::default()).await.unwrap().into_inner();
+    assert_eq!(answer.runtime_handlers.len(), 4, "the default and each runtime: {answer:?}");
+    let can = |handler: &cri::RuntimeHandler| handler.features.as_ref().unwrap().recursive_read_only_mounts;
+    answer.runtime_handlers.into_iter().filter(can).map(|handler| handler.name).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_mounts_read_only_recursively_where_engine_and_runtime_can() {
+    let mut told = info();
+    let features = |options: &str| json!({ "status": { "org.opencontainers.runtime-spec.features": options } });
+    told["Runtimes"] = json!({
+        "new": features(r#"{"mountOptions": ["ro", "rro"]}"#),
+        "old": features(r#"{"mountOptions": ["ro"]}"#),
+        "silent": { "path": "runc" },
+    });
+    told["DefaultRuntime"] = json!("new");
+    let stage = Stage::new().await;
+    stage.dockerd.always("GET", "/info", Act::Answer(200, told));
+    assert_eq!(recursive_handlers(&stage, DOCKER_20_10).await, [""; 0]);
+    assert_eq!(recursive_handlers(&stage, Api { oldest: 24, newest: 43 }).await, [""; 0]);
+    assert_eq!(recursive_handlers(&stage, Api { oldest: 24, newest: 44 }).await, ["", "new"]);
+    assert_eq!(recursive_handlers(&stage, DOCKER_28).await, ["", "new"]);
     stage.end().await;
 }

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::process;
 
 /// Directories of records.
-const RECORDS: [&str; 4] = ["logs", "network", "limits", "resources"];
+const RECORDS: [&str; 5] = ["logs", "network", "limits", "resources", "node"];
 /// The name of our process.
 const NAME: &str = "dockershim";
 
