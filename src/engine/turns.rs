@@ -31,7 +31,8 @@ impl Turns {
         let other = &mut self.others[self.next];
         self.next = (self.next + 1) % OTHERS;
         other.clear();
-        other.reserve(self.current.len() + wanted);
+        // no more than all have, or it would grow for what is left of a frame
+        other.reserve(wanted.max(self.current.len() + least));
         other.extend_from_slice(&self.current);
         std::mem::swap(&mut self.current, other);
     }

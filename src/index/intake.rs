@@ -1,11 +1,18 @@
 //! Taking in what an inspect, or for want of one a listing, says: processes are watched, logs followed, old views refused.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::model::{Container, Sandbox, State};
 use super::{Index, identity};
 use crate::engine::model::{ContainerConfig, ContainerInspect, ContainerState, ContainerSummary, HostConfig};
 use crate::id::ContainerId;
 use crate::log::LogPath;
 use crate::translate::{self, state};
+
+/// How long a log may take to be opened before it isn't waited for.
+const OPEN_LIMIT: Duration = Duration::from_secs(2);
 
 impl Index {
     /// Takes in what an inspect says: a running container is watched and its log followed; one that has ended gets its log's end.
@@ -30,7 +37,6 @@ impl Index {
         match container.state {
             State::Exited if self.has_ended(&container) => {}
             State::Exited if has_run(inspect) => {
-                self.follow_log(&container).await;
                 let id = container.id.clone();
                 self.change(|table| table.put_container(as_running(container)));
                 self.container_found_ended(&id, inspect.clone());
@@ -115,17 +121,23 @@ impl Index {
         }
     }
 
-    /// Starts to follow a container's log, if it has one.
+    /// Starts to follow a container's log, if it has one; waits a while until it is there.
     pub(super) async fn follow_log(&self, container: &Container) {
         if container.log_path.is_empty() || container.spool_path.is_empty() {
             return;
         }
+        let spool = container.spool_path.clone().into();
         let followed = match LogPath::from_joined(&container.log_path) {
-            Ok(path) => self.inner.pumps.follow(&container.id, container.spool_path.clone().into(), path).await,
-            Err(error) => Err(error),
+            Ok(path) => timeout(OPEN_LIMIT, self.inner.pumps.follow(&container.id, spool, path)).await,
+            Err(error) => Ok(Err(error)),
         };
-        if let Err(error) = followed {
-            tracing::warn!(container = %container.id, log = container.log_path, %error, "log can't be followed");
+        match followed {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(container = %container.id, log = container.log_path, %error, "log can't be followed");
+            }
+            // a disk that hangs must not hold up the index; the pump goes on by itself
+            Err(_) => tracing::warn!(container = %container.id, log = container.log_path, "log not opened in time"),
         }
         if self.table().is_gone(container.id.as_str()) {
             self.inner.pumps.forget(&container.id).await;
