@@ -24,10 +24,10 @@ pub(crate) fn running(proc: &Path) -> Vec<Running> {
     pids.filter_map(|entry| read(proc, entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
-/// The process of a name that is this node's own.
+/// The process of a name that is this node's own, and not we: we may have been started by another's name.
 pub(crate) fn named<'a>(running: &'a [Running], name: &str) -> Option<&'a Running> {
     let cut = name.get(..NAME_BYTES).unwrap_or(name);
-    running.iter().find(|process| process.name == cut && !process.is_nested)
+    running.iter().find(|process| process.name == cut && !process.is_nested && process.pid != std::process::id())
 }
 
 /// None when it has ended meanwhile.
