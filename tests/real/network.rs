@@ -205,7 +205,11 @@ async fn resolv_conf_is_what_the_pod_asked_for(case: Case) {
     let found = resolv_conf(&case, "bridge-none", &bridge, None).await;
     assert!(found.contains("nameserver ") && !unreachable(&found), "{found}");
     if !unreachable(&nodes) && !nodes.contains(':') {
-        assert_eq!(found, nodes);
+        // newer engines write comments of their own, and older words of the same meaning anew
+        let servers = |text: &str| {
+            text.lines().filter(|line| line.starts_with("nameserver ")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(servers(&found), servers(&nodes));
     }
 }
 

@@ -150,7 +150,7 @@ impl Dice {
 async fn killed_hundreds_of_times_it_writes_every_line_once(case: Case) {
     const LINES: usize = 700_000;
     let pod = case.run_pod("killed").await;
-    let config = sh("main", &counter(LINES, 500));
+    let config = sh("main", &counter(LINES, 250));
     let id = case.start(&pod, &config).await;
     let mut rotation = Rotation::new(pod.log(&config));
     let (mut dice, mut kills, began) = (Dice(12_345), 0, Instant::now());
@@ -281,14 +281,14 @@ async fn what_overran_while_nobody_read_is_a_counted_gap(case: Case) {
 }
 
 async fn the_default_spool_holds_what_is_printed_while_dockershim_is_restarted(case: Case) {
-    // 5 MB a second
-    const LINES: usize = 500_000;
+    // 4 MB of the Engine's lines a second
+    const LINES: usize = 250_000;
     let pod = case.run_pod("restarted").await;
-    let config = sh("main", &counter(LINES, 500));
+    let config = sh("main", &counter(LINES, 250));
     let id = case.start(&pod, &config).await;
     let log = pod.log(&config);
     let length = || fs::metadata(&log).unwrap().len();
-    let busy = || async { (length() > 5_000_000).then_some(()) };
+    let busy = || async { (length() > 2_500_000).then_some(()) };
     eventually("it prints", Duration::from_secs(20), busy).await;
     case.lab.shim.kill();
     let before = length();
@@ -296,7 +296,7 @@ async fn the_default_spool_holds_what_is_printed_while_dockershim_is_restarted(c
     assert_eq!(length(), before, "nobody writes the log");
     let began = Instant::now();
     case.lab.shim.start_again();
-    let caught_up = || async { (length() > before + 5_000_000).then_some(()) };
+    let caught_up = || async { (length() > before + 2_500_000).then_some(()) };
     eventually("what was missed is written", Duration::from_secs(20), caught_up).await;
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     let ended = || async {

@@ -345,12 +345,12 @@ async fn a_cdi_device_brings_what_its_specification_says(case: Case) {
     }
     let edits = r#"{"env": ["FROM_CDI=yes"], "deviceNodes": [{"path": "/dev/from-cdi", "hostPath": "/dev/null"}]}"#;
     let device = format!(r#"{{"name": "one", "containerEdits": {edits}}}"#);
-    let _file = CdiFile::new(&format!(
-        r#"{{"cdiVersion": "0.5.0", "kind": "dockershim.example/test", "devices": [{device}]}}"#
-    ));
+    // two specifications of one kind would hide each other's devices
+    let kind = format!("dockershim.example/test-{}", std::process::id());
+    let _file = CdiFile::new(&format!(r#"{{"cdiVersion": "0.5.0", "kind": "{kind}", "devices": [{device}]}}"#));
     let pod = case.run_pod("cdi").await;
     let mut config = sh("main", "test -c /dev/from-cdi && echo $FROM_CDI");
-    config.cdi_devices = vec![cri::CdiDevice { name: "dockershim.example/test=one".to_owned() }];
+    config.cdi_devices = vec![cri::CdiDevice { name: format!("{kind}=one") }];
     let (_, lines) = case.run_to_end(&pod, &config).await;
     assert_eq!(lines[0].2, "yes");
 }

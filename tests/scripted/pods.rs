@@ -79,7 +79,7 @@ async fn a_pruned_sandbox_image_is_loaded_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_client_has_left_is_finished_and_his_next_call_finds_it() {
     let stage = Stage::new().await;
-    stage.dockerd.once("POST", START, Act::Delay(Duration::from_millis(700)));
+    stage.dockerd.once("POST", START, Act::Delay(Duration::from_secs(2)));
     let (config, cri) = (pod("a"), stage.cri.clone());
     let call = tokio::spawn(async move { cri.run_pod(&config).await });
     stage.dockerd.reached(1, "POST", START).await;
@@ -111,7 +111,7 @@ fn with_port(name: &str, host_port: i32) -> cri::PodSandboxConfig {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_pods_at_once_one_has_the_host_port_and_the_other_is_told_whose_it_is() {
     let stage = Stage::new().await;
-    stage.dockerd.once("POST", CREATE, Act::Delay(Duration::from_millis(700)));
+    stage.dockerd.once("POST", CREATE, Act::Delay(Duration::from_secs(2)));
     stage.dockerd.once("POST", START, Act::refuse(500, "no such luck"));
     let (config, cri) = (with_port("first", 8080), stage.cri.clone());
     let first = tokio::spawn(async move { cri.run_pod(&config).await });
