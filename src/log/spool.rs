@@ -156,11 +156,18 @@ impl Spool {
         self.at_end = (1..room).contains(&count);
         let new = &self.pending[before..];
         generation.read += length(new);
-        if let Some(end) = new.iter().rposition(|byte| *byte == b'\n') {
-            self.whole = before + end + 1;
-        } else if self.pending.len() > LINE_LIMIT {
-            self.losses.torn += 1;
-            self.pending.clear();
+        let is_end = |byte: &u8| *byte == b'\n';
+        let mut from = before;
+        if self.pending.len() > LINE_LIMIT {
+            let end = new.iter().position(is_end).map_or(self.pending.len(), |at| before + at + 1);
+            if end > LINE_LIMIT {
+                self.losses.torn += 1;
+                self.pending.drain(..end);
+                from = 0;
+            }
+        }
+        if let Some(end) = self.pending[from..].iter().rposition(is_end) {
+            self.whole = from + end + 1;
         }
         Ok(count)
     }
