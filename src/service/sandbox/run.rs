@@ -170,6 +170,7 @@ async fn bring_up(daemon: &Daemon, wanted: &Wanted<'_>, id: &str, steps: &mut St
         Error::FailedPrecondition(format!("sandbox of {} ended at once: {}", pod(), inspect.state.error))
     })?;
     daemon.index.keep_resolv_conf(&made).await?;
+    steps.done("files");
     if let Some(pod) = &wanted.pod {
         let attachment = cni::Attachment { container_id: id.to_owned(), netns: netns_of(made.pid), pod: pod.clone() };
         let sandbox = &mut made;
