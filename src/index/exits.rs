@@ -275,8 +275,7 @@ impl Index {
     /// One that ended as soon as it was started may not have been followed yet: its log is taken up here, then drained.
     async fn drain_log(&self, container: &Container) {
         let end = tokio::time::Instant::now() + DRAIN_LIMIT;
-        // one that can't be opened for now is not waited for either
-        let _ = tokio::time::timeout_at(end, self.follow_log(container)).await;
+        self.follow_log(container).await;
         let left = end.saturating_duration_since(tokio::time::Instant::now());
         if self.inner.pumps.drain(&container.id, left).await == Drained::TimedOut {
             tracing::warn!(container = %container.id, limit = ?DRAIN_LIMIT, "log not drained in time; its end comes later");
