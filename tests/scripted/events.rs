@@ -24,6 +24,22 @@ async fn told(events: &mut Events) -> Vec<cri::ContainerEventResponse> {
     all
 }
 
+/// The next event.
+async fn next(events: &mut Events) -> cri::ContainerEventResponse {
+    tokio::time::timeout(Duration::from_secs(10), events.message()).await.unwrap().unwrap().unwrap()
+}
+
+/// A container in a new pod whose end is told while the engine doesn't answer for it yet: its id, who follows, and what was told.
+async fn ended_without_a_record(stage: &Stage) -> (String, Events, cri::ContainerEventResponse) {
+    let (_, id) = stage.run_container("a").await;
+    let mut events = stage.cri.events().await.unwrap();
+    stage.dockerd.always("GET", "/containers/*/json", Act::Hang);
+    stage.dockerd.end_silently(&id, 3);
+    stage.dockerd.tell("die", &id);
+    let told = next(&mut events).await;
+    (id, events, told)
+}
+
 /// Of each id, what happened to it.
 fn by_id(events: &[cri::ContainerEventResponse]) -> BTreeMap<&str, Vec<Kind>> {
     let mut all = BTreeMap::<_, Vec<Kind>>::new();
@@ -129,12 +145,7 @@ async fn what_had_ended_before_our_start_is_never_shown_as_running_and_no_news()
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_is_told_while_the_engine_still_clears_up() {
     let stage = Stage::new().await;
-    let (_, id) = stage.run_container("a").await;
-    let mut events = stage.cri.events().await.unwrap();
-    stage.dockerd.always("GET", "/containers/*/json", Act::Hang);
-    stage.dockerd.end_silently(&id, 3);
-    stage.dockerd.tell("die", &id);
-    let told = tokio::time::timeout(Duration::from_secs(10), events.message()).await.unwrap().unwrap().unwrap();
+    let (_, _events, told) = ended_without_a_record(&stage).await;
     let status = &told.containers_statuses[0];
     assert_eq!((told.container_event_type(), status.state()), (LIFE[2], cri::ContainerState::ContainerExited));
     assert_eq!((status.exit_code, status.reason.as_str()), (3, "Error"));
@@ -163,19 +174,12 @@ async fn the_end_of_an_earlier_run_does_not_end_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_began_and_ended_while_an_earlier_ones_record_was_waited_for_is_told() {
     let stage = Stage::new().await;
-    let (_, id) = stage.run_container("a").await;
-    let mut events = stage.cri.events().await.unwrap();
-    stage.dockerd.always("GET", "/containers/*/json", Act::Hang);
-    stage.dockerd.end_silently(&id, 3);
-    stage.dockerd.tell("die", &id);
-    let first = tokio::time::timeout(Duration::from_secs(10), events.message()).await.unwrap().unwrap().unwrap();
+    let (id, mut events, first) = ended_without_a_record(&stage).await;
     assert_eq!(first.containers_statuses[0].exit_code, 3);
     stage.dockerd.edit(&id, |container| container.run("2100-01-01T00:00:00Z"));
     stage.dockerd.end_silently(&id, 4);
     stage.dockerd.as_usual("GET", "/containers/*/json");
-    let mut next =
-        async || tokio::time::timeout(Duration::from_secs(10), events.message()).await.unwrap().unwrap().unwrap();
-    let (started, stopped) = (next().await, next().await);
+    let (started, stopped) = (next(&mut events).await, next(&mut events).await);
     assert_eq!([started.container_event_type(), stopped.container_event_type()], LIFE[1..3]);
     assert_eq!(stopped.containers_statuses[0].exit_code, 4);
     stage.end().await;
