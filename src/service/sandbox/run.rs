@@ -4,8 +4,9 @@
 //! create ─▶ start ─▶ inspect ─▶ the Engine's resolv.conf ─▶ CNI ADD, our own files of /etc (cni mode) ─▶ in the index as READY
 //! ```
 //!
-//! Three engine calls, the first once all that can be told from the request, the configuration and other pods is known to fit. An equal request that comes while this one runs waits for it and gets its id; a dead sandbox of the same
-//! name is removed first. Whatever fails, everything made so far is undone, and the first error is the answer.
+//! Three engine calls, the first once all that can be told from the request, the configuration and other pods is known to fit. An
+//! equal request that comes while this one runs waits for it and gets its id; a dead sandbox of the same name is removed first.
+//! Whatever fails, everything made so far is undone, and the first error is the answer.
 
 use crate::cni;
 use crate::cri;
