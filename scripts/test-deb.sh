@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
 # Installs, starts, upgrades, removes and purges the package in a root that has nothing but a busybox (as root, for chroot). Neither
 # Docker nor systemd is in it: that the daemon serves without the one, and the package installs without the other, is a part of it.
+# What the package asks of systemd is seen in a second root, with a systemctl that writes down what it is called with; and the units are
+# read by systemd's own verifier.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/install.sh
+want systemd-analyze systemd
+install_missing
 
 if [ "$(id -u)" != 0 ]; then echo "as root, please: a package is installed in a root of its own" >&2; exit 1; fi
 root=$(mktemp -d /tmp/dockershim-root.XXXXXX)
@@ -14,12 +19,16 @@ clean_up() {
 trap clean_up EXIT
 fail() { echo "test-deb: $*" >&2; exit 1; }
 
-mkdir -p "$root"/{bin,dev,proc,run,tmp,var/lib/dpkg/{info,updates},etc}
-cp /bin/busybox "$root/bin/busybox"
-for applet in sh rm rmdir; do ln -s busybox "$root/bin/$applet"; done
-: >"$root/var/lib/dpkg/status"
-# a file does for what is only thrown away
-: >"$root/dev/null"
+# new_root DIR: what dpkg and the package's scripts need.
+new_root() {
+    mkdir -p "$1"/{bin,dev,proc,run,tmp,var/lib/dpkg/{info,updates},etc}
+    cp /bin/busybox "$1/bin/busybox"
+    for applet in sh rm rmdir mkdir grep; do ln -s busybox "$1/bin/$applet"; done
+    : >"$1/var/lib/dpkg/status"
+    # a file does for what is only thrown away
+    : >"$1/dev/null"
+}
+new_root "$root"
 dpkg_() { dpkg --root="$root" --log=/dev/null "$@" >/dev/null; }
 inside() { chroot "$root" "$@"; }
 # serve: as the unit does, but on sockets of its own making.
@@ -65,5 +74,66 @@ dpkg_ --purge dockershim
 # dpkg takes directories along that nobody else owns
 left=$(find "$root" -mindepth 1 -name '*dockershim*')
 [ -z "$left" ] || fail "purge leaves $left"
+
+# Where systemd runs: each act of dpkg's, and what systemctl is called with for it.
+with_systemd=$root/with-systemd
+new_root "$with_systemd"
+mkdir -p "$with_systemd/run/systemd/system"
+cat >"$with_systemd/bin/systemctl" <<'STUB'
+#!/bin/sh
+echo "$*" >>/tmp/systemctl
+case "$1" in
+    is-active) [ -e "/tmp/active-$3" ] ;;
+    enable | try-restart) [ ! -e /tmp/fails ] ;;
+esac
+STUB
+chmod +x "$with_systemd/bin/systemctl"
+# does ACT... : and systemctl is called as the lines on standard input say, looking at others' units aside.
+does() {
+    : >"$with_systemd/tmp/systemctl"
+    dpkg --root="$with_systemd" --log=/dev/null "$@" >"$with_systemd/tmp/said" 2>&1 || fail "$*: $(cat "$with_systemd/tmp/said")"
+    diff - <(grep -v '^is-active ' "$with_systemd/tmp/systemctl") || fail "$*: systemctl was called otherwise"
+}
+says() { grep -qF -- "$1" "$with_systemd/tmp/said" || fail "nothing tells \"$1\": $(cat "$with_systemd/tmp/said")"; }
+reload=daemon-reload
+units='dockershim.socket dockershim.service'
+enable="enable --now $units"
+disable="disable --now $units"
+restart='try-restart dockershim.service'
+purge() { does --purge dockershim <<<"$disable"$'\n'$reload$'\n'$reload; }
+
+does --install "$first" <<<$reload$'\n'"$enable"
+does --install "$second" <<<$reload$'\n'$reload$'\n'"$restart"
+does --remove dockershim <<<"$disable"$'\n'$reload
+# its version of before is known still; that it was removed, too
+does --install "$second" <<<$reload$'\n'"$enable"
+purge
+
+# beside a cri-dockerd nothing is started, whether systemd knows it or not
+: >"$with_systemd/tmp/active-cri-docker.socket"
+does --install "$first" <<<$reload
+says 'dockershim migrate --force'
+rm "$with_systemd/tmp/active-cri-docker.socket"
+purge
+mkdir "$with_systemd/proc/7"
+echo cri-dockerd >"$with_systemd/proc/7/comm"
+does --install "$first" <<<$reload
+says 'dockershim migrate --force'
+rm -r "$with_systemd/proc/7"
+purge
+
+# what can't be started is installed all the same
+: >"$with_systemd/tmp/fails"
+does --install "$first" <<<$reload$'\n'"$enable"
+says 'not started'
+does --install "$second" <<<$reload$'\n'$reload$'\n'"$restart"
+says 'not started'
+
+# the verifier wants to see what the units name
+ln -s busybox "$with_systemd/bin/kill"
+for unit in sysinit basic shutdown sockets; do echo '[Unit]' >"$with_systemd/usr/lib/systemd/system/$unit.target"; done
+found=$(systemd-analyze verify --root="$with_systemd" --man=no $units 2>&1) || fail "systemd-analyze: $found"
+[ -z "$found" ] || fail "systemd-analyze: $found"
+
 rm -f "$second"
 echo "test-deb: $first installs, starts, upgrades and goes"
