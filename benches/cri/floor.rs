@@ -32,6 +32,8 @@ pub(crate) struct Floor {
     command: Vec<String>,
     exec: Vec<String>,
     uid: String,
+    /// Whether its pods are on the Engine's own bridge.
+    bridge: bool,
 }
 
 impl Floor {
@@ -44,6 +46,7 @@ impl Floor {
             command: options.command.clone(),
             exec: options.exec.clone(),
             uid: uid.to_owned(),
+            bridge: options.cni.is_none(),
         })
     }
 
@@ -144,18 +147,19 @@ impl Floor {
         format!("{label}={}", self.uid)
     }
 
-    /// On the engine's own bridge, its IPC namespace open to the pod's containers, without a log.
+    /// On the engine's own bridge or without a network, its IPC namespace open to the pod's containers, without a log.
     fn pause_body(&self) -> ContainerCreateBody {
         ContainerCreateBody {
             image: Some(pause::reference().to_owned()),
             labels: Some(HashMap::from([(POD_LABEL.to_owned(), self.uid.clone())])),
             host_config: Some(HostConfig {
-                network_mode: Some("bridge".to_owned()),
+                network_mode: self.bridge.then(|| "bridge".to_owned()),
                 ipc_mode: Some("shareable".to_owned()),
                 log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
                 security_opt: unconfined(),
                 ..HostConfig::default()
             }),
+            network_disabled: Some(!self.bridge),
             ..ContainerCreateBody::default()
         }
     }

@@ -19,6 +19,10 @@ pub(crate) struct Options {
     /// sockets' paths and {dir} for a directory that it may fill. Words are split at spaces. May be given more than once
     #[arg(long, value_name = "NAME=COMMAND", value_parser = named, conflicts_with = "sockets")]
     pub(crate) start: Vec<(String, String)>,
+    /// Configuration of the CNI network that dockershim's pods have in place of Docker's bridge; the floor's have no network then, and
+    /// no plugin is run for them
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sockets", "events"])]
+    pub(crate) cni: Option<PathBuf>,
     /// Pods that each contestant lives through
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub(crate) iterations: usize,

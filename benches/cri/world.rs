@@ -14,6 +14,9 @@ use super::options::Options;
 use super::support::engine::{self, Engine};
 use super::support::proxy::Proxy;
 
+/// Beside the directory of the configuration.
+const CNI_FLAGS: &str = "--cni-bin-dir=/opt/cni/bin,/usr/lib/cni --cni-cache-dir={dir}/cni";
+
 /// All that a run needs.
 pub(crate) struct World {
     /// The floor first, if there is one.
@@ -52,7 +55,11 @@ impl World {
     }
 
     fn private(uid: &str, options: &Options) -> anyhow::Result<World> {
-        let own = ("dockershim".to_owned(), OWN.to_owned());
+        let network = match &options.cni {
+            Some(dir) => format!(" --network-plugin=cni --cni-conf-dir={} {CNI_FLAGS}", dir.display()),
+            None => String::new(),
+        };
+        let own = ("dockershim".to_owned(), format!("{OWN}{network}"));
         let (mut contestants, mut adapters) = (Vec::new(), Vec::new());
         for (name, command) in std::iter::once(&own).chain(&options.start) {
             // other adapters have pause containers of an oom_score_adj that not every machine can give
