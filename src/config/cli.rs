@@ -189,7 +189,7 @@ pub struct Flags {
         help_heading = SOCKETS
     )]
     pub docker_endpoint: String,
-    /// Directory of what Docker can't hold: CNI results, log positions, files that containers mount; the flag is also
+    /// Directory of what Docker can't hold, such as CNI results, log positions and files that containers mount; the flag is also
     /// --cri-dockerd-root-directory
     #[arg(
         long = "root-directory",
@@ -239,7 +239,8 @@ pub struct Flags {
     /// Directory of CNI results, for other tools
     #[arg(long = "cni-cache-dir", value_name = "DIR", default_value = "/var/lib/cni/cache", help_heading = PODS)]
     pub cni_cache_dir: PathBuf,
-    /// Once after the start, let CNI plugins (1.1) give up what belongs to no pod of ours; not where other runtimes use the network
+    /// Once after the start, let CNI plugins (1.1) give up what belongs to no pod of ours; not with bridge, nor where other runtimes use the
+    /// network
     #[arg(
         long = "cni-gc",
         value_name = "true|false",
