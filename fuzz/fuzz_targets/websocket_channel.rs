@@ -9,8 +9,8 @@ fuzz_target!(|bytes: &[u8]| {
     for protocol in SESSION.iter().chain(&PORT_FORWARD) {
         let Some(said) = protocol.read(&message) else { continue };
         if let Said::Data(channel, data) = &said {
-            let written = match protocol.write(*channel, data) {
-                Payload::Binary(channel, bytes) => [&channel[..], bytes].concat(),
+            let written = match protocol.write(*channel, data.clone()) {
+                Payload::Binary(channel, bytes) => [&channel[..], &bytes].concat(),
                 Payload::Text(text) => text.into_bytes(),
             };
             // channel 255 of the fifth version is how a channel is ended

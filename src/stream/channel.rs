@@ -47,7 +47,7 @@ impl Sink {
         match self {
             Sink::Spdy { writer: Some(writer), .. } => writer.write(bytes).await.map_err(|_| Gone),
             Sink::Spdy { writer: None, .. } => Err(Gone),
-            Sink::WebSocket { out, channel } => out.send(*channel, &bytes).await,
+            Sink::WebSocket { out, channel } => out.send(*channel, bytes).await,
         }
     }
 

@@ -145,11 +145,15 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) -> [u8; 4] {
 
 /// Appends a frame that is a message by itself, as servers send them: without a mask.
 pub fn encode(opcode: OpCode, payload: &[&[u8]], out: &mut BytesMut) {
-    let length: usize = payload.iter().map(|part| part.len()).sum();
+    encode_head(opcode, payload.iter().map(|part| part.len()).sum(), out);
+    payload.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// Appends what comes before such a frame's payload.
+pub(super) fn encode_head(opcode: OpCode, length: usize, out: &mut BytesMut) {
     let header = FrameHeader { opcode, ..FrameHeader::default() };
     // memory takes all that is written
     let _ = header.format(u64::try_from(length).unwrap_or(u64::MAX), &mut out.writer());
-    payload.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 #[cfg(test)]

@@ -80,11 +80,11 @@ pub(super) struct Out {
 
 impl Out {
     /// Sends bytes on a channel; waits while the client doesn't read.
-    pub(super) async fn send(&self, channel: u8, bytes: &[u8]) -> Result<(), Gone> {
+    pub(super) async fn send(&self, channel: u8, bytes: Bytes) -> Result<(), Gone> {
         let mut outgoing = self.outgoing.lock().await;
         let sent = match self.protocol.write(channel, bytes) {
-            Payload::Binary(channel, bytes) => outgoing.send(BINARY, &[&channel, bytes]).await,
-            Payload::Text(text) => outgoing.send(TEXT, &[text.as_bytes()]).await,
+            Payload::Binary(channel, bytes) => outgoing.send(BINARY, &channel, bytes).await,
+            Payload::Text(text) => outgoing.send(TEXT, &[], text.into()).await,
         };
         self.answer(&mut outgoing);
         self.touch();
@@ -168,7 +168,7 @@ impl Inlets {
         // nothing on the first channel that the client reads tells it that it is connected
         let first = [(wants.stdout, STDOUT), (wants.stderr, STDERR)].into_iter().find(|(open, _)| *open);
         // a client that has gone is seen where it is read
-        let _ = self.out.send(first.map_or(ERROR, |(_, channel)| channel), b"").await;
+        let _ = self.out.send(first.map_or(ERROR, |(_, channel)| channel), Bytes::new()).await;
         let mut source = |open: bool| {
             let (inlet, source) = mpsc::channel(1);
             self.channels.push(if open { Channel::Open(inlet) } else { Channel::Ignored });
@@ -194,7 +194,7 @@ impl Inlets {
         let error = channel.saturating_add(1);
         for channel in [channel, error] {
             // a client that has gone is seen where it is read
-            let _ = self.out.send(channel, &port.to_le_bytes()).await;
+            let _ = self.out.send(channel, Bytes::copy_from_slice(&port.to_le_bytes())).await;
         }
         let sink = |channel| Sink::WebSocket { out: self.out.clone(), channel };
         Pair { port, source: Source::WebSocket(source), sink: sink(channel), error: sink(error) }
@@ -220,13 +220,18 @@ impl Inlets {
         let _ = timeout(FAREWELL, farewell).await;
     }
 
-    /// Hands on what comes, until no more does.
+    /// Hands on what comes, until no more does or nothing has moved for too long.
     async fn receive(&mut self) -> Ended {
+        let (out, idle) = (self.out.clone(), self.idle);
+        tokio::select! {
+            ended = self.take_all() => ended,
+            () = out.rested(idle) => Ended::Idle,
+        }
+    }
+
+    async fn take_all(&mut self) -> Ended {
         loop {
-            let piece = tokio::select! {
-                piece = self.incoming.next() => piece,
-                () = self.out.rested(self.idle) => return Ended::Idle,
-            };
+            let piece = self.incoming.next().await;
             self.out.touch();
             let taken = match piece {
                 Ok(Piece::Data { bytes, first, last }) => self.take(bytes, first, last).await,

@@ -1,7 +1,7 @@
 //! The two halves of a WebSocket on an upgraded connection: frames in, frames out. What messages mean is not known here.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
@@ -11,10 +11,11 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
-use super::frames::{Decoder, Piece, encode};
+use super::frames::{Decoder, Piece, encode, encode_head};
+use crate::engine::Turns;
 
-/// How much is read at once: two of the frames that Go's clients send while they have more, whole with heads and channels.
-const CHUNK: usize = 2 * (14 + 1 + (32 << 10));
+/// A frame as Go's clients send it while they have more, whole with head and channel: there is room for one, and two are read at once.
+const FRAME: usize = 14 + 1 + (32 << 10);
 /// Unsent bytes that leave no room for one more pong: a client that pings and doesn't read gets none.
 const ROOM: usize = 64 << 10;
 
@@ -29,15 +30,15 @@ const CLOSE: OpCode = OpCode::Control(Control::Close);
 /// The WebSocket on a connection; `read` is what came behind the request for it.
 pub(super) fn accept(connection: TcpStream, read: Bytes) -> (Incoming, Outgoing) {
     let (reader, writer) = connection.into_split();
-    let incoming = Incoming { reader, input: read.into(), decoder: Decoder::default() };
-    (incoming, Outgoing { writer, unsent: BytesMut::new() })
+    let incoming = Incoming { reader, input: Turns::new(read.into()), decoder: Decoder::default() };
+    (incoming, Outgoing { writer, unsent: BytesMut::new(), payload: Bytes::new() })
 }
 
 /// What the client sends.
 pub(super) struct Incoming {
     reader: OwnedReadHalf,
     /// Come and not given out.
-    input: BytesMut,
+    input: Turns,
     decoder: Decoder,
 }
 
@@ -50,13 +51,13 @@ impl Incoming {
     /// As [`Self::next`].
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Piece>> {
         loop {
-            match self.decoder.next(&mut self.input) {
+            match self.decoder.next(&mut self.input.current) {
                 Ok(Some(piece)) => return Poll::Ready(Ok(piece)),
                 Ok(None) => {}
                 Err(_) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
             }
-            self.input.reserve(CHUNK);
-            if ready!(pin!(self.reader.read_buf(&mut self.input)).poll(cx))? == 0 {
+            self.input.make_room(FRAME, 2 * FRAME);
+            if ready!(pin!(self.reader.read_buf(&mut self.input.current)).poll(cx))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
         }
@@ -68,13 +69,17 @@ pub(super) struct Outgoing {
     writer: OwnedWriteHalf,
     /// Frames that are on their way; whoever sends next sends them first.
     unsent: BytesMut,
+    /// What comes behind them: it is sent from where it is.
+    payload: Bytes,
 }
 
 impl Outgoing {
     /// Sends a message; waits while the client doesn't read. Dropped while it waits, it leaves the rest to whoever sends next.
-    pub(super) async fn send(&mut self, opcode: OpCode, payload: &[&[u8]]) -> io::Result<()> {
+    pub(super) async fn send(&mut self, opcode: OpCode, first: &[u8], payload: Bytes) -> io::Result<()> {
         self.flush().await?;
-        self.start(opcode, payload);
+        encode_head(opcode, first.len() + payload.len(), &mut self.unsent);
+        self.unsent.extend_from_slice(first);
+        self.payload = payload;
         self.flush().await
     }
 
@@ -85,32 +90,45 @@ impl Outgoing {
 
     /// As [`Self::flush`].
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unsent.is_empty() {
-            let written = ready!(Pin::new(&mut self.writer).poll_write(cx, &self.unsent))?;
-            self.unsent.advance(written);
+        while !self.is_flushed() {
+            let slices = [IoSlice::new(&self.unsent), IoSlice::new(&self.payload)];
+            let written = ready!(Pin::new(&mut self.writer).poll_write_vectored(cx, &slices))?;
+            self.advance(written);
         }
         Poll::Ready(Ok(()))
     }
 
+    fn is_flushed(&self) -> bool {
+        self.unsent.is_empty() && self.payload.is_empty()
+    }
+
+    fn advance(&mut self, written: usize) {
+        let framed = written.min(self.unsent.len());
+        self.unsent.advance(framed);
+        self.payload.advance(written - framed);
+    }
+
     /// Puts a message behind what is unsent.
     pub(super) fn start(&mut self, opcode: OpCode, payload: &[&[u8]]) {
+        self.unsent.extend_from_slice(&std::mem::take(&mut self.payload));
         encode(opcode, payload, &mut self.unsent);
     }
 
     /// Asks whether the client is still there.
     pub(super) async fn ping(&mut self) -> io::Result<()> {
-        self.send(PING, &[]).await
+        self.send(PING, &[], Bytes::new()).await
     }
 
     /// Answers a ping as far as that goes without waiting.
     pub(super) fn pong(&mut self, bytes: &[u8]) {
-        if self.unsent.len() < ROOM {
+        if self.unsent.len() + self.payload.len() < ROOM {
             self.start(PONG, &[bytes]);
         }
-        while !self.unsent.is_empty()
-            && let Ok(written @ 1..) = self.writer.try_write(&self.unsent)
+        while !self.is_flushed()
+            && let Ok(written @ 1..) =
+                self.writer.try_write_vectored(&[IoSlice::new(&self.unsent), IoSlice::new(&self.payload)])
         {
-            self.unsent.advance(written);
+            self.advance(written);
         }
     }
 

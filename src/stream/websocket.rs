@@ -60,9 +60,9 @@ pub enum Said {
 
 /// What a message carries.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Payload<'a> {
+pub enum Payload {
     /// In a binary message: the channel's number, and what follows it.
-    Binary([u8; 1], &'a [u8]),
+    Binary([u8; 1], Bytes),
     /// In a text message.
     Text(String),
 }
@@ -89,7 +89,7 @@ impl Subprotocol {
     }
 
     /// A message's payload.
-    pub fn write<'a>(&self, channel: u8, bytes: &'a [u8]) -> Payload<'a> {
+    pub fn write(&self, channel: u8, bytes: Bytes) -> Payload {
         match self.encoding {
             Encoding::Binary => Payload::Binary([channel], bytes),
             Encoding::Base64 => {
@@ -139,8 +139,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(channel in 0u8..10, bytes in prop::collection::vec(any::<u8>(), 0..200), which in 0usize..5) {
-            let payload = match SESSION[which].write(channel, &bytes) {
-                Payload::Binary(channel, bytes) => [&channel[..], bytes].concat(),
+            let payload = match SESSION[which].write(channel, bytes.clone().into()) {
+                Payload::Binary(channel, bytes) => [&channel[..], &bytes].concat(),
                 Payload::Text(text) => text.into_bytes(),
             };
             prop_assert_eq!(SESSION[which].read(&payload.into()), Some(Said::Data(channel, bytes.into())));
