@@ -91,9 +91,9 @@ impl Out {
         sent.map_err(|_| Gone)
     }
 
-    /// Asks whether the client is still there.
-    async fn ping(&self) -> Result<(), Gone> {
-        self.outgoing.lock().await.ping().await.map_err(|_| Gone)
+    /// Asks whether the client is still there, without waiting; whoever is sending learns it, too.
+    fn ping(&self) -> Result<(), Gone> {
+        self.outgoing.try_lock().map_or(Ok(()), |mut outgoing| outgoing.ping().map_err(|_| Gone))
     }
 
     /// Answers a ping, after what is being sent if need be.
@@ -300,7 +300,7 @@ impl Inlets {
                 }
                 // whoever read it does so no more
                 Ok(Err(_)) => return Ok(()),
-                Err(_) => self.out.ping().await.map_err(|_| Ended::Gone)?,
+                Err(_) => self.out.ping().map_err(|_| Ended::Gone)?,
             }
         }
     }

@@ -114,9 +114,12 @@ impl Outgoing {
         encode(opcode, payload, &mut self.unsent);
     }
 
-    /// Asks whether the client is still there.
-    pub(super) async fn ping(&mut self) -> io::Result<()> {
-        self.send(PING, &[], Bytes::new()).await
+    /// Asks whether the client is still there, without waiting: what is still to be sent asks, too.
+    pub(super) fn ping(&mut self) -> io::Result<()> {
+        if self.is_flushed() {
+            self.start(PING, &[]);
+        }
+        self.try_flush()
     }
 
     /// Answers a ping as far as that goes without waiting.
@@ -124,17 +127,85 @@ impl Outgoing {
         if self.unsent.len() + self.payload.len() < ROOM {
             self.start(PONG, &[bytes]);
         }
-        while !self.is_flushed()
-            && let Ok(written @ 1..) =
-                self.writer.try_write_vectored(&[IoSlice::new(&self.unsent), IoSlice::new(&self.payload)])
-        {
-            self.advance(written);
+        // that it has gone is seen where it is read
+        let _ = self.try_flush();
+    }
+
+    /// Sends of what is unsent as much as goes without waiting.
+    fn try_flush(&mut self) -> io::Result<()> {
+        while !self.is_flushed() {
+            let slices = [IoSlice::new(&self.unsent), IoSlice::new(&self.payload)];
+            match self.writer.try_write_vectored(&slices) {
+                Ok(written) => self.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
         }
+        Ok(())
     }
 
     /// Says that nothing more comes, and why.
     pub(super) fn start_close(&mut self, code: CloseCode, reason: &str) {
         let code = u16::from(code).to_be_bytes();
         self.start(CLOSE, &[&code, reason.as_bytes()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio::time::{Duration, timeout};
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, Outgoing) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        (client, accept(server, Bytes::new()).1)
+    }
+
+    /// Sends until the client, who doesn't read, has to be waited for: how many payloads.
+    async fn fill(outgoing: &mut Outgoing, payload: &Bytes) -> usize {
+        for number in 1.. {
+            let sending = outgoing.send(BINARY, &[1], payload.clone());
+            if timeout(Duration::from_millis(100), sending).await.is_err() {
+                return number;
+            }
+        }
+        unreachable!()
+    }
+
+    #[tokio::test]
+    async fn what_was_given_up_is_sent_before_what_comes_next() {
+        let (mut client, mut outgoing) = pair().await;
+        let payload = Bytes::from(vec![7; 100_000]);
+        let sent = fill(&mut outgoing, &payload).await;
+        outgoing.ping().unwrap();
+        let reading = tokio::spawn(async move {
+            let mut come = Vec::new();
+            client.read_to_end(&mut come).await.map(|_| come)
+        });
+        outgoing.send(TEXT, &[], Bytes::from_static(b"end")).await.unwrap();
+        outgoing.ping().unwrap();
+        drop(outgoing);
+        let mut expected = BytesMut::new();
+        (0..sent).for_each(|_| encode(BINARY, &[&[1], &payload], &mut expected));
+        encode(TEXT, &[b"end"], &mut expected);
+        encode(PING, &[], &mut expected);
+        assert!(reading.await.unwrap().unwrap() == expected);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_gone_is_noticed_by_asking() {
+        let (client, mut outgoing) = pair().await;
+        fill(&mut outgoing, &Bytes::from(vec![7; 100_000])).await;
+        drop(client);
+        let asking = async {
+            while outgoing.ping().is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(5), asking).await.unwrap();
     }
 }

@@ -240,8 +240,11 @@ impl Mux {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends a ping. Its answer says nothing: what tells is whether it can be sent.
+    /// Sends a ping, unless something waits to be sent. Its answer says nothing: what tells is whether it can be sent.
     pub(super) fn ping(&mut self) {
+        if !self.outbox.is_empty() {
+            return;
+        }
         self.pinged = self.pinged.wrapping_add(2);
         self.send(&Frame::Ping { id: self.pinged });
     }

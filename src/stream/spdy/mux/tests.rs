@@ -291,6 +291,17 @@ fn odd_pings_are_echoed_and_even_ones_are_not() {
 }
 
 #[test]
+fn we_ask_once_however_long_nothing_can_be_sent() {
+    let mut pair = Pair::new();
+    pair.open(1);
+    // as many seconds as there are in three hours
+    (0..3 * 3600).for_each(|_| pair.mux.ping());
+    assert_eq!(pair.data(1, false, b"x"), DONE);
+    assert_eq!(pair.mux.receive(Frame::Ping { id: 1 }), Ok(()));
+    assert_eq!(pair.sent(), [Frame::Ping { id: 2 }, Frame::Ping { id: 1 }]);
+}
+
+#[test]
 fn pings_whose_echoes_are_not_read_end_the_session() {
     let mut pair = Pair::new();
     let ended = (0..MAX_CONTROL).find_map(|_| pair.mux.receive(Frame::Ping { id: 1 }).err());
