@@ -61,6 +61,11 @@ impl Sink {
         }
     }
 
+    /// Whether the client sees that there will be no more although not all has come.
+    pub(super) fn knows_reset(&self) -> bool {
+        matches!(self, Sink::Spdy { .. })
+    }
+
     /// There will be no more.
     pub(super) fn finish(&mut self) {
         match self {

@@ -3,8 +3,11 @@
 //! ```text
 //!   client ── source ──▶ socket ──▶ 127.0.0.1:port, or [::1]:port, in the pod
 //!   client ◀── sink ──── socket ◀──        each direction ends by itself
-//!   client ◀── error: text, if it failed; its end says that all is over
+//!   client ◀── error: text, if it could not be made; its end says that all is over
 //! ```
+//!
+//! A word on one connection's error stream makes kubectl end all of them. So a connection that was made and then breaks is told by
+//! what it is, a stream that is reset; only channels of a WebSocket, which know no reset, are told by text.
 //!
 //! A socket stays in the namespace that it was made in, so only the making is done there, on a thread of its own that ends with
 //! it: a thread that has entered a namespace must not serve anything else. Nor must it wait: a client that goes away ends the
@@ -37,15 +40,17 @@ impl Streams {
     /// Connects a pair to its port and stays with it until both directions have ended.
     pub(super) async fn forward(&self, sandbox: &SandboxId, pair: Pair) {
         let Pair { port, source, mut sink, mut error } = pair;
-        let joined = match self.connect(sandbox, port).await {
-            Ok(socket) => join(socket, source, &mut sink).await,
-            Err(error) => Err(Broken::Socket(error)),
+        let (broken, is_told) = match self.connect(sandbox, port).await {
+            Ok(socket) => (join(socket, source, &mut sink).await, !sink.knows_reset()),
+            Err(error) => (Err(Broken::Socket(error)), true),
         };
-        if let Err(Broken::Socket(why)) = joined {
+        if let Err(Broken::Socket(why)) = broken {
             let text = format!("port {port} of pod sandbox {sandbox}: {why}");
             tracing::debug!("{text}");
-            // a client that has gone needs no word
-            let _ = error.send(text.into()).await;
+            if is_told {
+                // a client that has gone needs no word
+                let _ = error.send(text.into()).await;
+            }
         }
         error.finish();
     }
@@ -126,10 +131,12 @@ impl From<Gone> for Broken {
     }
 }
 
-/// Copies both ways until both have ended. A direction that breaks takes the other with it.
+/// Copies both ways until both have ended. A pod that takes no more, as a server that has refused a request before it was whole, may
+/// still have something to say; one that can't be heard any more has nothing to take.
 async fn join(socket: TcpStream, source: Source, sink: &mut Sink) -> Result<(), Broken> {
     let (read, write) = socket.into_split();
-    tokio::try_join!(upload(source, write), download(read, sink)).map(drop)
+    let (uploaded, ()) = tokio::try_join!(async { Ok(upload(source, write).await) }, download(read, sink))?;
+    uploaded
 }
 
 async fn upload(mut source: Source, mut socket: OwnedWriteHalf) -> Result<(), Broken> {
