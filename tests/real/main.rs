@@ -15,6 +15,7 @@
 //! - `shipper`    rsyslog reads a log across rotations
 //! - `exec`       ExecSync: output, exit codes, timeout, limits
 //! - `streams`    exec, attach and port-forward over SPDY and WebSocket, by the clients in `stream_client` and one of npm's
+//! - `stream_holdings` what streams cost while they are stalled, and what is left of many
 //! - `resources`  limits, updates, statistics, what the kubelet sends on cgroup v2, oom_score_adj
 //! - `stats`      statistics and metrics of known work, against the kernel's own word
 //! - `defaults`   an engine whose daemon.json has other defaults for everything
@@ -64,6 +65,7 @@ mod shipper;
 mod stats;
 mod stop;
 mod stream_client;
+mod stream_holdings;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         shipper::trials(),
         exec::trials(),
         streams::trials(),
+        stream_holdings::trials(),
         resources::trials(),
         stats::trials(),
         mounts::trials(),

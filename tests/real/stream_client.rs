@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use flate2::{Compress, Compression, FlushCompress};
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -49,9 +49,14 @@ impl Come {
     }
 }
 
+/// What SPDY can be spoken on.
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
 /// A SPDY/3.1 client.
 pub(crate) struct Spdy {
-    stream: TcpStream,
+    stream: Box<dyn Connection>,
+    port: u16,
     compress: Compress,
     last: u32,
     /// By stream.
@@ -64,12 +69,26 @@ impl Spdy {
         let protocol = format!("X-Stream-Protocol-Version: {protocol}");
         let (stream, head) = ask(url, "POST", &["Connection: Upgrade", "Upgrade: SPDY/3.1", &protocol]).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        Spdy { stream, compress: Compress::new(Compression::default(), true), last: 0, come: BTreeMap::new() }
+        let port = stream.local_addr().unwrap().port();
+        Spdy::on(Box::new(stream), port)
+    }
+
+    /// Upgrades to a WebSocket at a URL, and speaks SPDY in its messages, cut as it pleases.
+    pub(crate) async fn through_tunnel(url: &str) -> Spdy {
+        let WebSocket { socket, .. } = WebSocket::connect(url, "SPDY/3.1+portforward.k8s.io").await;
+        let port = socket.get_ref().local_addr().unwrap().port();
+        let (near, far) = duplex(64 << 10);
+        tokio::spawn(carry(far, socket));
+        Spdy::on(Box::new(near), port)
+    }
+
+    fn on(stream: Box<dyn Connection>, port: u16) -> Spdy {
+        Spdy { stream, port, compress: Compress::new(Compression::default(), true), last: 0, come: BTreeMap::new() }
     }
 
     /// The client's own.
     pub(crate) fn port(&self) -> u16 {
-        self.stream.local_addr().unwrap().port()
+        self.port
     }
 
     /// Opens a stream and gives its number.
@@ -181,6 +200,31 @@ impl Spdy {
     }
 }
 
+/// Carries bytes in a WebSocket's messages until either side ends.
+async fn carry(bytes: DuplexStream, socket: WebSocketStream<TcpStream>) {
+    let (mut reader, mut writer) = split(bytes);
+    let (mut messages, mut incoming) = socket.split();
+    let mut buffer = vec![0; 5000];
+    let up = async {
+        while let Ok(read @ 1..) = reader.read(&mut buffer).await {
+            if messages.send(Message::Binary(Bytes::copy_from_slice(&buffer[..read]))).await.is_err() {
+                break;
+            }
+        }
+    };
+    let down = async {
+        while let Some(Ok(message)) = incoming.next().await {
+            if message.is_binary() && writer.write_all(&message.into_data()).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = up => {}
+        () = down => {}
+    }
+}
+
 /// A WebSocket client.
 pub(crate) struct WebSocket {
     socket: WebSocketStream<TcpStream>,
@@ -246,6 +290,13 @@ impl WebSocket {
     /// Reads until the server closes.
     pub(crate) async fn read_to_end(&mut self) {
         while self.read_message().await {}
+    }
+
+    /// Reads until something has come on a channel.
+    pub(crate) async fn read_until(&mut self, channel: u8, what: &str) {
+        while !self.text(channel).contains(what) {
+            assert!(self.read_message().await, "the connection ended before {what:?}: {:?}", self.come);
+        }
     }
 
     /// What has come on a channel, as text.

@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_client_that_goes_away_ends_the_input,
         a_client_that_leaves_a_full_input_behind_is_noticed,
         a_stalled_client_stalls_the_process_and_loses_nothing,
+        input_goes_in_while_nobody_reads_the_output,
         a_command_that_cannot_be_run_is_told,
         older_subprotocols_are_told_in_text,
         attach_joins_a_container_from_now_on,
@@ -30,10 +31,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         ports_are_forwarded_both_ways_and_end_by_halves,
         a_port_of_ipv6_alone_is_reached,
         a_port_that_nobody_listens_on_harms_no_other,
+        a_tunnel_carries_what_spdy_does,
+        an_answer_comes_whole_though_no_more_is_taken,
         a_client_of_npm_is_served,
         a_websocket_ends_its_input_and_learns_the_exit_code,
         a_websocket_message_of_any_length_goes_through_and_a_ping_is_answered,
         a_websocket_of_base64_is_text,
+        a_websocket_has_a_terminal_of_the_clients_size,
+        a_websocket_joins_a_container_from_now_on,
         a_websocket_forwards_the_ports_that_were_named,
         what_is_not_a_message_closes_the_websocket,
         a_token_is_good_once_and_only_where_it_was_given_for,
@@ -44,29 +49,29 @@ pub(crate) fn trials() -> Vec<Trial> {
     all
 }
 
-const V4: &str = "v5.channel.k8s.io, v4.channel.k8s.io, v3.channel.k8s.io";
+pub(crate) const V4: &str = "v5.channel.k8s.io, v4.channel.k8s.io, v3.channel.k8s.io";
 
 /// A running container of the test's own.
-async fn container(case: &Case) -> String {
+pub(crate) async fn container(case: &Case) -> String {
     let pod = case.run_pod("streams").await;
     case.start(&pod, &sleeper("main")).await
 }
 
-fn exec_of(id: &str, script: &str) -> cri::ExecRequest {
+pub(crate) fn exec_of(id: &str, script: &str) -> cri::ExecRequest {
     let (container_id, cmd) = (id.to_owned(), words(&["/bin/sh", "-c", script]));
     cri::ExecRequest { container_id, cmd, tty: false, stdin: false, stdout: true, stderr: true }
 }
 
-async fn exec_url(case: &Case, request: cri::ExecRequest) -> String {
+pub(crate) async fn exec_url(case: &Case, request: cri::ExecRequest) -> String {
     case.cri.runtime().exec(request).await.unwrap().into_inner().url
 }
 
-async fn attach_url(case: &Case, id: &str, tty: bool) -> String {
+pub(crate) async fn attach_url(case: &Case, id: &str, tty: bool) -> String {
     let request = cri::AttachRequest { container_id: id.to_owned(), stdin: true, tty, stdout: true, stderr: true };
     case.cri.runtime().attach(request).await.unwrap().into_inner().url
 }
 
-async fn forward_url(case: &Case, pod: &Pod, port: &[i32]) -> String {
+pub(crate) async fn forward_url(case: &Case, pod: &Pod, port: &[i32]) -> String {
     let request = cri::PortForwardRequest { pod_sandbox_id: pod.id.clone(), port: port.to_vec() };
     case.cri.runtime().port_forward(request).await.unwrap().into_inner().url
 }
@@ -169,6 +174,29 @@ async fn a_stalled_client_stalls_the_process_and_loses_nothing(case: Case) {
     assert_eq!(client.come[&out].bytes.len(), 30_000_000);
 }
 
+async fn input_goes_in_while_nobody_reads_the_output(case: Case) {
+    let id = container(&case).await;
+    // it takes nothing until both ways are full
+    let script = |name: &str| format!("cat /dev/zero & sleep 3; head -c 30000000 >/dev/null; touch /tmp/{name}; wait");
+    let request = |name| cri::ExecRequest { stdin: true, stderr: false, ..exec_of(&id, &script(name)) };
+    let input = vec![0; 30_000_000];
+    let mut spdy = Spdy::connect(&exec_url(&case, request("spdy")).await, V4).await;
+    let [_, stdin, _] = spdy.open_all(["error", "stdin", "stdout"]).await;
+    let mut websocket = WebSocket::connect(&exec_url(&case, request("websocket")).await, "v4.channel.k8s.io").await;
+    let (over_spdy, over_websocket) = (spdy.send(stdin, &input), async {
+        for piece in input.chunks(32 << 10) {
+            websocket.send(&[&[0], piece].concat()).await;
+        }
+    });
+    let sent = timeout(Duration::from_secs(20), async { tokio::join!(over_spdy, over_websocket) });
+    sent.await.expect("all that is taken can be sent");
+    let taken = || async {
+        let found = case.cri.exec(&id, &["test", "-e", "/tmp/spdy", "-a", "-e", "/tmp/websocket"], 5).await.ok()?;
+        (found.exit_code == 0).then_some(())
+    };
+    eventually("all input is taken", Duration::from_secs(10), taken).await;
+}
+
 async fn a_command_that_cannot_be_run_is_told(case: Case) {
     let id = container(&case).await;
     let request = cri::ExecRequest { cmd: words(&["/no/such/program"]), ..exec_of(&id, "") };
@@ -228,7 +256,7 @@ async fn attach_to_a_terminal_takes_both_outputs_for_one(case: Case) {
 }
 
 /// A pod in which each connection to port 7000 is answered with what it sent, once it has ended its half.
-async fn echo(case: &Case) -> Pod {
+pub(crate) async fn echo(case: &Case) -> Pod {
     let pod = case.run_pod("forward").await;
     let id = case.start(&pod, &sh("main", "nc -ll -p 7000 -e /bin/sh -c 'echo hello; cat; echo bye'")).await;
     let listening = || async {
@@ -254,13 +282,17 @@ async fn ports_are_forwarded_both_ways_and_end_by_halves(case: Case) {
     }
 }
 
-async fn a_port_of_ipv6_alone_is_reached(case: Case) {
-    // on the host's network the test can be who listens
+/// A pod on the host's network: the test can be who listens.
+async fn on_host(case: &Case) -> Pod {
     let mut config = case.pod("forward");
     let options = cri::NamespaceOption { network: cri::NamespaceMode::Node.into(), ..Default::default() };
     let context = cri::LinuxSandboxSecurityContext { namespace_options: Some(options), ..Default::default() };
     config.linux = Some(cri::LinuxPodSandboxConfig { security_context: Some(context), ..Default::default() });
-    let pod = case.run(config).await;
+    case.run(config).await
+}
+
+async fn a_port_of_ipv6_alone_is_reached(case: Case) {
+    let pod = on_host(&case).await;
     let listener = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut client = Spdy::connect(&forward_url(&case, &pod, &[]).await, "portforward.k8s.io").await;
@@ -286,6 +318,41 @@ async fn a_port_that_nobody_listens_on_harms_no_other(case: Case) {
     assert!(client.come[&lonely].reset);
     client.send(good, b"still here\n").await;
     client.read_until(good, "still here\n").await;
+}
+
+async fn a_tunnel_carries_what_spdy_does(case: Case) {
+    let pod = echo(&case).await;
+    let mut client = Spdy::through_tunnel(&forward_url(&case, &pod, &[7000]).await).await;
+    let (error, bad) = client.open_pair(7001, "bad").await;
+    assert!(client.read_to_end(error).await.contains("refused"));
+    client.finish(bad).await;
+    let (error, data) = client.open_pair(7000, "good").await;
+    let said: String = (0..30_000).map(|number| format!("{number}\n")).collect();
+    client.send(data, said.as_bytes()).await;
+    client.finish(data).await;
+    let heard = client.read_to_end(data).await;
+    assert!(heard == format!("hello\n{said}bye\n"), "{} bytes came back of {}", heard.len(), said.len());
+    assert_eq!(client.read_to_end(error).await, "");
+}
+
+async fn an_answer_comes_whole_though_no_more_is_taken(case: Case) {
+    let pod = on_host(&case).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut client = Spdy::connect(&forward_url(&case, &pod, &[]).await, "portforward.k8s.io").await;
+    for round in 0..30 {
+        let (error, data) = client.open_pair(port, &round.to_string()).await;
+        client.send(data, &[b'x'; 1000]).await;
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        tokio::io::AsyncReadExt::read_u8(&mut accepted).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut accepted, b"too much").await.unwrap();
+        // closed with something unread: the connection is reset
+        drop(accepted);
+        client.send(data, &[b'x'; 100_000]).await;
+        assert_eq!(client.read_to_end(data).await, "too much", "round {round}");
+        // a word of an error would make kubectl end all its connections
+        assert_eq!(client.read_to_end(error).await, "", "round {round}");
+    }
 }
 
 async fn a_client_of_npm_is_served(case: Case) {
@@ -343,6 +410,12 @@ async fn a_websocket_of_base64_is_text(case: Case) {
     client.read_to_end().await;
     assert_eq!(client.text(b'1'), "Z290IGEK");
     assert!(!client.text(b'3').is_empty());
+    // in the old form, which tells a failure in words
+    let request = cri::ExecRequest { stdin: true, ..exec_of(&id, "read word; exit 3") };
+    let mut client = WebSocket::connect(&exec_url(&case, request).await, "base64.channel.k8s.io").await;
+    client.send_text("0YQo=").await;
+    client.read_to_end().await;
+    assert_eq!(client.text(b'3'), "Y29tbWFuZCB0ZXJtaW5hdGVkIHdpdGggbm9uLXplcm8gZXhpdCBjb2RlOiAz");
     // a message that comes in several pieces is read whole
     let request = cri::ExecRequest { stdin: true, ..exec_of(&id, "head -c 99999 | wc -c") };
     let mut client = WebSocket::connect(&exec_url(&case, request).await, "v4.base64.channel.k8s.io").await;
@@ -351,8 +424,45 @@ async fn a_websocket_of_base64_is_text(case: Case) {
     assert_eq!(client.text(b'1'), "OTk5OTkK");
 }
 
+async fn a_websocket_has_a_terminal_of_the_clients_size(case: Case) {
+    let id = container(&case).await;
+    let script =
+        r#"while [ "$(stty size)" != "33 101" ]; do sleep 0.1; done; echo sized; read word; echo "<$word>"; exit 5"#;
+    let request = cri::ExecRequest { tty: true, stdin: true, stderr: false, ..exec_of(&id, script) };
+    for protocol in ["v5.channel.k8s.io", "v4.channel.k8s.io"] {
+        let mut client = WebSocket::connect(&exec_url(&case, request.clone()).await, protocol).await;
+        client.send(b"\x04{\"Width\":101,").await;
+        client.send(b"\x04\"Height\":33}").await;
+        client.read_until(1, "sized\r\n").await;
+        client.send(b"\x00a\x10b\n").await;
+        client.read_to_end().await;
+        assert!(client.text(1).ends_with("<a\x10b>\r\n"), "{:?}", client.text(1));
+        assert!(client.text(3).contains(r#""message":"5""#), "{}", client.text(3));
+    }
+}
+
+async fn a_websocket_joins_a_container_from_now_on(case: Case) {
+    let pod = case.run_pod("attach").await;
+    let mut config = sh("main", "echo before; while read word; do echo \"got $word\"; done; echo over >&2; exit 4");
+    (config.stdin, config.stdin_once) = (true, true);
+    let id = case.start(&pod, &config).await;
+    let logged = || async { std::fs::read_to_string(pod.log(&config)).ok()?.contains("before").then_some(()) };
+    eventually("the container has begun", Duration::from_secs(5), logged).await;
+    let mut client = WebSocket::connect(&attach_url(&case, &id, false).await, "v5.channel.k8s.io").await;
+    client.send(b"\x00a\n").await;
+    client.read_until(1, "got a\n").await;
+    client.send(&[255, 0]).await;
+    client.read_to_end().await;
+    assert_eq!((client.text(1), client.text(2)), ("got a\n".into(), "over\n".into()));
+    assert!(client.text(3).contains("Success"), "{}", client.text(3));
+    assert_eq!((client.closed, case.exited(&id).await.exit_code), (Some(1000), 4));
+}
+
 async fn a_websocket_forwards_the_ports_that_were_named(case: Case) {
     let pod = echo(&case).await;
+    let mut client = WebSocket::connect(&forward_url(&case, &pod, &[7000]).await, "v4.base64.channel.k8s.io").await;
+    client.send_text("0d29yZAo=").await;
+    client.read_until(b'0', "WBs=aGVsbG8Kd29yZAo=").await;
     let url = forward_url(&case, &pod, &[7000, 7001]).await;
     let mut client = WebSocket::connect(&url, "v4.channel.k8s.io").await;
     client.send(b"\x00word\n").await;
@@ -500,6 +610,12 @@ async fn limits_of_time_and_number_hold(mut case: Case) {
     resting.read_to_end().await;
     within(start, "nothing moves over a WebSocket");
     assert_eq!(resting.closed, Some(1001));
+    let start = Instant::now();
+    let request = cri::ExecRequest { stdin: true, ..exec_of(&id, "sleep 60") };
+    let mut stalled = WebSocket::connect(&exec_url(&case, request).await, "v4.channel.k8s.io").await;
+    while timeout(Duration::from_millis(500), stalled.send(&[0; 32 << 10])).await.is_ok() {}
+    stalled.read_to_end().await;
+    within(start, "nobody takes what comes over a WebSocket");
     let mut refused = None;
     for _ in 0..=1000 {
         refused = case.cri.runtime().exec(exec_of(&id, "true")).await.err().or(refused);
