@@ -75,7 +75,15 @@ impl Talk {
     pub(crate) fn raw(docker: &Path, exec: &str) -> anyhow::Result<Talk> {
         let stream = UnixStream::connect(docker)?;
         stream.set_read_timeout(Some(LIMIT))?;
-        let mut socket = Socket::Unix(stream);
+        Talk::hijack(Socket::Unix(stream), exec)
+    }
+
+    /// The same by a port that leads to the Engine's socket.
+    pub(crate) fn relayed(port: u16, exec: &str) -> anyhow::Result<Talk> {
+        Talk::hijack(tcp("127.0.0.1", port)?, exec)
+    }
+
+    fn hijack(mut socket: Socket, exec: &str) -> anyhow::Result<Talk> {
         let body = r#"{"Detach":false,"Tty":false}"#;
         write!(
             socket,

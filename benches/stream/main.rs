@@ -79,7 +79,7 @@ fn race(out: &mut impl Write, world: &World, options: &Options) -> anyhow::Resul
     let bytes = options.size << 20;
     let runner = |side, way| Runner { world, side, way, bytes };
     let own = world.sides.first().context("no adapter")?;
-    let mut runners: Vec<_> = [Way::Alone, Way::Raw, Way::Direct].map(|way| runner(own, way)).into();
+    let mut runners: Vec<_> = [Way::Alone, Way::Raw, Way::Relay, Way::Direct].map(|way| runner(own, way)).into();
     runners.extend(world.sides.iter().flat_map(|side| Way::THROUGH.map(|way| runner(side, way))));
     writeln!(out, "{} MiB; medians; rates in MB/s, times in ms; CPU of the adapter in ms\n", options.size)?;
     writeln!(out, "{:<13} {:<24} {:>9} {:>9} {:>9}", "", "", "figure", "of floor", "CPU")?;

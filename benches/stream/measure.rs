@@ -83,6 +83,7 @@ impl Measure {
         match way {
             // what the client itself can do
             Way::Alone => matches!(self, ExecOut | ExecIn),
+            Way::Relay => self.is_rate() && !self.is_forward(),
             Way::Raw => !self.is_forward(),
             Way::Direct => self.is_forward(),
             Way::Spdy => self != ExecSync,
@@ -100,6 +101,8 @@ pub(crate) enum Way {
     Alone,
     /// To the Engine.
     Raw,
+    /// To the Engine by TCP, through threads that copy and do nothing else: what any process in between costs.
+    Relay,
     /// To the port.
     Direct,
     Spdy,
@@ -157,14 +160,20 @@ impl Runner<'_> {
 
     /// A process, and the Engine's id of it where it is ours to look after.
     pub(crate) fn exec(&self, script: &str, stdin: bool) -> anyhow::Result<(Talk, Option<String>)> {
-        if self.way == Way::Raw {
+        if matches!(self.way, Way::Raw | Way::Relay) {
             let exec = self.create(script, stdin, false)?;
-            return Ok((Talk::raw(&self.world.engine.socket(), &exec)?, Some(exec)));
+            let relayed = self.way == Way::Relay;
+            let talk = if relayed { Talk::relayed(self.world.relay, &exec)? } else { self.raw(&exec)? };
+            return Ok((talk, Some(exec)));
         }
         let url = self.world.runtime.block_on(self.side.exec_url(script, stdin))?;
         let talk =
             if self.way == Way::Spdy { Talk::exec_over_spdy(&url, stdin)? } else { Talk::exec_over_websocket(&url)? };
         Ok((talk, None))
+    }
+
+    fn raw(&self, exec: &str) -> anyhow::Result<Talk> {
+        Talk::raw(&self.world.engine.socket(), exec)
     }
 
     fn create(&self, script: &str, stdin: bool, stderr: bool) -> anyhow::Result<String> {
@@ -220,7 +229,7 @@ impl Runner<'_> {
             return Ok(());
         }
         let exec = self.create("true", false, true)?;
-        Talk::raw(&self.world.engine.socket(), &exec)?.take_in(Until::End)?;
+        self.raw(&exec)?.take_in(Until::End)?;
         self.see_exit(Some(exec))
     }
 

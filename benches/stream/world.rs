@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -31,6 +31,8 @@ pub(crate) struct World {
     pub(crate) sides: Vec<Side>,
     /// Of the server.
     pub(crate) port: u16,
+    /// Of what leads to the Engine's socket.
+    pub(crate) relay: u16,
     _adapters: Vec<Adapter>,
     pub(crate) engine: Engine,
 }
@@ -65,7 +67,8 @@ impl World {
             let side = runtime.block_on(Side::prepare(name, socket, options));
             sides.push(side.with_context(|| format!("{name}: prepare"))?);
         }
-        Ok(World { runtime, sides, port: serve()?, _adapters: adapters, engine })
+        let (port, relay) = (serve(fulfil)?, serve_relay(engine.socket())?);
+        Ok(World { runtime, sides, port, relay, _adapters: adapters, engine })
     }
 
     /// Removes the pods: not all engines are our own.
@@ -172,17 +175,44 @@ pub(crate) fn order(down: usize, up: usize) -> [u8; 16] {
     order
 }
 
-/// Serves orders on a port of loopback.
-fn serve() -> anyhow::Result<u16> {
+/// Serves each connection to a port of loopback in a thread of its own: the port.
+fn serve(each: impl Fn(TcpStream) -> std::io::Result<()> + Clone + Send + 'static) -> anyhow::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            let each = each.clone();
             // a client that goes away has its reasons
-            thread::spawn(move || fulfil(stream).ok());
+            thread::spawn(move || each(stream).ok());
         }
     });
     Ok(port)
+}
+
+/// Leads to a Unix socket: a thread for each direction, which ends by itself.
+fn serve_relay(socket: PathBuf) -> anyhow::Result<u16> {
+    serve(move |client| {
+        client.set_nodelay(true)?;
+        let engine = UnixStream::connect(&socket)?;
+        let (mut from, mut to) = (client.try_clone()?, engine.try_clone()?);
+        thread::spawn(move || {
+            // the other direction tells
+            let _ = copy(&mut from, &mut to);
+            to.shutdown(Shutdown::Write)
+        });
+        copy(&mut &engine, &mut &client)?;
+        client.shutdown(Shutdown::Both)
+    })
+}
+
+fn copy(from: &mut impl Read, to: &mut impl Write) -> std::io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(()),
+            read => to.write_all(&buffer[..read])?,
+        }
+    }
 }
 
 fn fulfil(mut stream: TcpStream) -> std::io::Result<()> {
