@@ -599,6 +599,15 @@ async fn limits_of_time_and_number_hold(mut case: Case) {
     half.open_all(["error", "stdout"]).await;
     while half.read_frame().await {}
     within(start, "a stream is missing");
+    let pod = case.run_pod("forward").await;
+    let mut client = Spdy::connect(&forward_url(&case, &pod, &[]).await, "portforward.k8s.io").await;
+    let lonely = client.open(&[("streamtype", "error"), ("port", "1"), ("requestid", "lonely")]).await;
+    for round in 0..20 {
+        let (error, _) = client.open_pair(1, &round.to_string()).await;
+        client.read_to_end(error).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(client.come[&lonely].reset, "half a pair waits as long as others are opened");
     let start = Instant::now();
     let mut resting = Spdy::connect(&exec_url(&case, exec_of(&id, "sleep 60")).await, V4).await;
     resting.open_all(["error", "stdout", "stderr"]).await;
