@@ -3,18 +3,19 @@
 //!
 //! What they have done is told together too, when nothing waits any more: telling one at a time would wake the runtime as often.
 //!
-//! Whoever has waited for [`PATIENCE`] lets in one more thread: the others are held up by a disk, which must not stop logs elsewhere.
+//! When nothing has been begun for [`PATIENCE`], whoever waits lets in one more thread: the others are held up by a disk, which must not
+//! stop logs elsewhere. Threads that are only busy come to everything in time: many logs at once are no reason for more.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 /// Threads at work while nothing holds them up.
 const LANES: usize = 2;
-/// How long work may wait before one more thread takes it.
+/// How long work may wait while nothing is begun, before one more thread takes it.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What is read and converted into, lent to each piece of work in turn. It is empty then, and may be left with anything.
@@ -40,6 +41,8 @@ struct Queue {
     /// Done and not told.
     done: Vec<Telling>,
     lanes: usize,
+    /// When work was begun last, or a thread let in that will.
+    begun: Option<Instant>,
 }
 
 impl Lanes {
@@ -55,23 +58,24 @@ impl Lanes {
             Box::new(move || drop(sender.send(outcome))) as Telling
         };
         self.queue().jobs.push_back(Box::new(job));
-        self.open_lane(LANES);
+        self.open_lane(|queue| queue.lanes < LANES);
         loop {
             match tokio::time::timeout(PATIENCE, &mut answer).await {
                 Ok(answer) => return answer.ok(),
                 Err(_) => {
                     self.tell();
-                    self.open_lane(usize::MAX);
+                    self.open_lane(|queue| queue.begun.is_none_or(|at| at.elapsed() >= PATIENCE));
                 }
             }
         }
     }
 
-    /// Lets in one more thread, if anything waits.
-    fn open_lane(self: &Arc<Self>, limit: usize) {
+    /// Lets in one more thread, if anything waits and one is wanted.
+    fn open_lane(self: &Arc<Self>, is_wanted: impl FnOnce(&Queue) -> bool) {
         let mut queue = self.queue();
-        if !queue.jobs.is_empty() && queue.lanes < limit {
+        if !queue.jobs.is_empty() && is_wanted(&queue) {
             queue.lanes += 1;
+            queue.begun = Some(Instant::now());
             let lanes = self.clone();
             tokio::task::spawn_blocking(move || lanes.work());
         }
@@ -98,7 +102,10 @@ impl Lanes {
     fn next(&self) -> Option<Job> {
         let mut queue = self.queue();
         let job = queue.jobs.pop_front();
-        queue.lanes -= usize::from(job.is_none());
+        match job {
+            Some(_) => queue.begun = Some(Instant::now()),
+            None => queue.lanes -= 1,
+        }
         job
     }
 
@@ -109,6 +116,7 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
     use super::*;
@@ -132,6 +140,28 @@ mod tests {
         while lanes.queue().lanes > 0 {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn many_at_once_are_no_reason_for_more_threads() {
+        let (lanes, at_work, most) =
+            (Arc::<Lanes>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let tasks: Vec<_> = (0..30 * LANES)
+            .map(|_| {
+                let (lanes, at_work, most) = (lanes.clone(), at_work.clone(), most.clone());
+                let act = move |_: &mut Buffers| {
+                    most.fetch_max(at_work.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    std::thread::sleep(PATIENCE / 10);
+                    at_work.fetch_sub(1, Ordering::Relaxed);
+                };
+                tokio::spawn(async move { lanes.run(act).await })
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), Some(()));
+        }
+        // a busy machine may look like a disk that is stuck
+        assert!((1..=LANES + 2).contains(&most.load(Ordering::Relaxed)), "{most:?} threads");
     }
 
     #[tokio::test]
