@@ -174,6 +174,9 @@ impl Spool {
 
     /// At the end of the generation: goes on to what follows it. False when nothing does yet.
     fn advance(&mut self) -> io::Result<bool> {
+        if self.is_current()? {
+            return Ok(false);
+        }
         if self.restart_truncated()? {
             return Ok(true);
         }
@@ -190,7 +193,14 @@ impl Spool {
         Ok(true)
     }
 
-    /// With `max-file` 1 Docker empties the file in place.
+    /// Most often nothing has happened, and one look tells it: this file still has the current name, and wasn't emptied.
+    fn is_current(&self) -> io::Result<bool> {
+        let Some(held) = &self.generation else { return Ok(false) };
+        let found = if_there(fs::metadata(&self.path))?;
+        Ok(found.is_some_and(|found| FileId::from(&found) == held.id && found.len() >= held.read))
+    }
+
+    /// With `max-file` 1 Docker empties the file in place, and with it what may not have been read.
     fn restart_truncated(&mut self) -> io::Result<bool> {
         let Some(generation) = &mut self.generation else { return Ok(false) };
         if generation.file.metadata()?.len() >= generation.read {
@@ -200,6 +210,7 @@ impl Spool {
         (generation.read, generation.fingerprint) = (0, None);
         self.pending.clear();
         (self.whole, self.at_end) = (0, false);
+        self.count_gap();
         Ok(true)
     }
 

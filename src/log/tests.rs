@@ -336,13 +336,14 @@ async fn rotations_that_give_inodes_out_again_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_spool_emptied_in_place_is_read_from_its_start() {
+async fn a_spool_emptied_in_place_is_read_from_its_start_and_may_be_a_gap() {
     let mut node = Node::follow(2).await;
     node.docker.lines(0, 10);
     node.kubelet.wait_for(&counted_cri(0, 10)).await;
     node.docker.file = OpenOptions::new().write(true).truncate(true).open(&node.docker.path).unwrap();
     node.docker.lines(10, 12);
     node.kubelet.wait_for(&counted_cri(0, 12)).await;
+    assert_eq!(node.pumps.counts().gaps, 1);
 }
 
 #[tokio::test]
