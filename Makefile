@@ -22,7 +22,7 @@ check:    ## format, lints, documentation
 tools:    ## installs what the tests need (Debian or Ubuntu, as root)
 	scripts/install-test-tools.sh
 unit:     ## pure tests and house rules, no root
-	$(RUN_TESTS) --locked --lib --bins --test tidy --test wire --test fields --test killed --test systemd --test migrate --test docs
+	$(RUN_TESTS) --locked --lib --bins --test tidy --test wire --test fields --test killed --test quiet --test systemd --test migrate --test docs
 scripted: ## the server before a scripted Engine, no root
 	$(RUN_TESTS) --locked --test scripted
 real:     ## the server before a real Engine of its own (root)
