@@ -116,9 +116,14 @@ impl Index {
             tracing::debug!(sandbox = %sandbox.id, "gone");
         }
         if let Some(container) = container {
-            let (pumps, id) = (self.inner.pumps.clone(), container.id.clone());
-            tokio::spawn(async move { pumps.forget(&id).await });
+            self.forget_log(&container.id);
         }
+    }
+
+    /// Ends following a container's log, without waiting for a disk that may hang.
+    fn forget_log(&self, id: &ContainerId) {
+        let (pumps, id) = (self.inner.pumps.clone(), id.clone());
+        tokio::spawn(async move { pumps.forget(&id).await });
     }
 
     /// Starts to follow a container's log, if it has one; waits a while until it is there.
@@ -140,7 +145,7 @@ impl Index {
             Err(_) => tracing::warn!(container = %container.id, log = container.log_path, "log not opened in time"),
         }
         if self.table().is_gone(container.id.as_str()) {
-            self.inner.pumps.forget(&container.id).await;
+            self.forget_log(&container.id);
         }
     }
 
