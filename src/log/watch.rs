@@ -19,12 +19,9 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::sync::Notify;
 
-/// How long changes gather before they are told together, and lines before they are moved together,
-const GATHER: Duration = Duration::from_millis(20);
-/// and how much longer for each pump that had to be told the last time, up to
-const GATHER_FOR_EACH: Duration = Duration::from_millis(1);
-/// so long: a round costs the same however much it moves, and with many busy pumps it is their number that costs.
-const GATHER_AT_MOST: Duration = Duration::from_millis(40);
+/// How long changes gather before they are told together, and lines before they are moved together: a round costs nearly the same
+/// however much it moves, and a line may come 50 ms late.
+const GATHER: Duration = Duration::from_millis(40);
 
 /// The shared instance.
 pub(super) struct Watcher {
@@ -80,11 +77,9 @@ impl Shared {
 
     /// Tells changes until the other end of the pipe is closed.
     fn run(&self, end: &PipeReader) {
-        let mut told = 0;
         while self.wait(end) {
-            thread::sleep((GATHER + GATHER_FOR_EACH * told).min(GATHER_AT_MOST));
-            told = 0;
-            match self.read_events(&mut told) {
+            thread::sleep(GATHER);
+            match self.read_events() {
                 Errno::WOULDBLOCK | Errno::INTR => {}
                 errno => {
                     tracing::error!(error = %io::Error::from(errno), "inotify can't be read; logs are looked at each second");
@@ -103,8 +98,8 @@ impl Shared {
         fds[1].revents().is_empty()
     }
 
-    /// Reads what there is, and counts who has been told; says why no more.
-    fn read_events(&self, told: &mut u32) -> Errno {
+    /// Reads what there is; says why no more.
+    fn read_events(&self) -> Errno {
         let mut buffer = [const { MaybeUninit::uninit() }; 16 << 10];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         loop {
@@ -113,7 +108,6 @@ impl Shared {
                 Ok(event) => {
                     if let Some(wake) = self.waiting().remove(&event.wd()) {
                         wake.notify_one();
-                        *told += 1;
                     }
                 }
                 Err(errno) => return errno,
