@@ -86,7 +86,7 @@ struct Inner {
     format: Format,
     counters: Arc<Counters>,
     lanes: Arc<Lanes>,
-    /// A pump that has ended is known by its closed channel.
+    /// A pump that has ended is known by its closed channel, until it is taken out.
     pumps: Mutex<HashMap<ContainerId, mpsc::Sender<Command>>>,
     watcher: OnceLock<Option<Arc<Watcher>>>,
 }
@@ -143,7 +143,14 @@ impl Pumps {
                         counters: self.inner.counters.clone(),
                         lanes: self.inner.lanes.clone(),
                     };
-                    tokio::spawn(pump::run(start, opened, commands));
+                    // weakly: a pump ends when nobody is left who could tell it to
+                    let (inner, followed) = (Arc::downgrade(&self.inner), id.clone());
+                    tokio::spawn(async move {
+                        pump::run(start, opened, commands).await;
+                        if let Some(inner) = inner.upgrade() {
+                            Pumps { inner }.take_out(&followed);
+                        }
+                    });
                     return answer.await.unwrap_or_else(|_| Err(Error::NotFollowed(id.clone())));
                 }
                 // one that ends instead of answering leaves its place
@@ -249,6 +256,14 @@ impl Pumps {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         pumps.insert(id.clone(), commands);
         Ok(receiver)
+    }
+
+    /// A pump has ended; another may have its place already.
+    fn take_out(&self, id: &ContainerId) {
+        let mut pumps = self.pumps();
+        if pumps.get(id).is_some_and(mpsc::Sender::is_closed) {
+            pumps.remove(id);
+        }
     }
 
     fn pump(&self, id: &ContainerId) -> Option<mpsc::Sender<Command>> {

@@ -386,6 +386,12 @@ async fn a_drained_container_is_not_followed() {
     assert_eq!(node.kubelet.content(), counted_cri(0, 100));
     assert_eq!(node.drain().await, Drained::NotFollowed);
     assert!(matches!(node.pumps.reopen(&id()).await, Err(Error::NotFollowed(_))));
+    let nothing_is_left = async {
+        while !node.pumps.pumps().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, nothing_is_left).await.unwrap();
     node.docker.lines(100, 101);
     node.follow_again().await;
     assert_eq!(node.drain().await, Drained::Done);
