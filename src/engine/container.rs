@@ -8,7 +8,7 @@ use bollard::query_parameters::{
     StopContainerOptionsBuilder,
 };
 
-use super::model::{ContainerInspect, ContainerSummary};
+use super::model::{ContainerInspect, ContainerListed, ContainerSummary};
 use super::{Engine, Error, encode, within};
 
 impl Engine {
@@ -16,6 +16,20 @@ impl Engine {
     pub async fn list(&self, label: &str) -> Result<Vec<ContainerSummary>, Error> {
         let filters = encode(&format!(r#"{{"label":["{label}"]}}"#));
         self.get("list containers", &format!("/containers/json?all=1&filters={filters}"), self.timeouts.read).await
+    }
+
+    /// The same, but tells of each no more than that it is there.
+    pub async fn list_ids(&self, label: &str) -> Result<Vec<ContainerListed>, Error> {
+        let filters = encode(&format!(r#"{{"label":["{label}"]}}"#));
+        self.get("list containers", &format!("/containers/json?all=1&filters={filters}"), self.timeouts.read).await
+    }
+
+    /// One item of the listing, for which the engine locks no container; None when there is none with that id.
+    pub async fn listed(&self, id: &str, limit: Duration) -> Result<Option<ContainerSummary>, Error> {
+        let filters = encode(&format!(r#"{{"id":["{id}"]}}"#));
+        let path = format!("/containers/json?all=1&filters={filters}");
+        let all: Vec<ContainerSummary> = self.get("list containers", &path, limit).await?;
+        Ok(all.into_iter().find(|item| item.id == id))
     }
 
     /// `GET /containers/json?limit=1`: the cheapest listing, to see that the engine still lists.

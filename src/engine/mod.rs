@@ -140,10 +140,16 @@ async fn within<T>(
     tokio::time::timeout(limit, future).await.unwrap_or(Err(Error::Timeout { call, after: limit }))
 }
 
-/// The whole body of an answer.
-async fn collect(response: Response<Incoming>) -> Result<Bytes, Error> {
-    let body = response.into_body().collect().await.map_err(|error| Error::Unreachable { source: Box::new(error) })?;
-    Ok(body.to_bytes())
+/// The whole body of an answer: a listing may have tens of megabytes, which are not to be there twice.
+async fn collect(response: Response<Incoming>) -> Result<Vec<u8>, Error> {
+    let (mut body, mut whole) = (response.into_body(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Error::Unreachable { source: Box::new(error) })?;
+        if let Some(data) = frame.data_ref() {
+            whole.extend_from_slice(data);
+        }
+    }
+    Ok(whole)
 }
 
 /// Docker's `{"message": "…"}`, or the text as it is.

@@ -41,8 +41,32 @@ pub struct ContainerSummary {
 impl ContainerSummary {
     /// The container's own name, with its leading `/`; a link's alias has a second one.
     pub fn own_name(&self) -> Option<&str> {
-        self.names.iter().map(String::as_str).find(|name| name.matches('/').count() == 1)
+        own_name(&self.names)
     }
+}
+
+/// One item of `GET /containers/json` as far as it tells that a container is there: a large node's listing is read every 30 s.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerListed {
+    /// Full id.
+    pub id: String,
+    /// As in [`ContainerSummary::names`].
+    #[serde(deserialize_with = "nullable")]
+    pub names: Vec<String>,
+    /// As in [`ContainerSummary::state`].
+    pub state: String,
+}
+
+impl ContainerListed {
+    /// As [`ContainerSummary::own_name`].
+    pub fn own_name(&self) -> Option<&str> {
+        own_name(&self.names)
+    }
+}
+
+fn own_name(names: &[String]) -> Option<&str> {
+    names.iter().map(String::as_str).find(|name| name.matches('/').count() == 1)
 }
 
 /// `GET /containers/{id}/json`, as far as we use it.

@@ -185,12 +185,17 @@ impl Index {
         }
     }
 
-    /// Waits until all ends that are known have been told; a log that can't be drained is not waited for.
-    pub(super) async fn ends_told(&self) {
+    /// Waits until of the ends that are known all but so many have been told; false when logs can't be drained, which are not
+    /// waited for.
+    pub(super) async fn ends_told(&self, but: usize) -> bool {
         let end = tokio::time::Instant::now() + DRAIN_LIMIT;
-        while !locked(&self.inner.exits.ending).is_empty() && tokio::time::Instant::now() < end {
+        while locked(&self.inner.exits.ending).len() > but {
+            if tokio::time::Instant::now() > end {
+                return false;
+            }
             tokio::time::sleep(ENDS_LOOK).await;
         }
+        true
     }
 
     /// None when it is under way; then the event's word is passed on.

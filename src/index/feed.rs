@@ -54,7 +54,7 @@ async fn connect(index: &Index) -> Result<UnboundedReceiver<Event>, Error> {
     index.relist(true).await?;
     index.images().sync().await?;
     // what has ended while nobody looked is not shown as running
-    index.ends_told().await;
+    index.ends_told(0).await;
     index.inner.events.begin();
     index.inner.health.send_modify(|health| {
         health.synced = true;

@@ -2,6 +2,7 @@
 //! What the listing alone can't tell is inspected, a few at a time, each with a limit of its own.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -9,7 +10,7 @@ use futures_util::StreamExt;
 use super::model::State;
 use super::{Index, locked};
 use crate::engine::Error;
-use crate::engine::model::ContainerSummary;
+use crate::engine::model::ContainerListed;
 use crate::id::SandboxId;
 use crate::translate::{self, label, state};
 
@@ -17,6 +18,8 @@ use crate::translate::{self, label, state};
 const PARALLEL: usize = 8;
 /// How long one inspect may take; a hung container is left for the next round.
 const INSPECT_LIMIT: Duration = Duration::from_secs(2);
+/// Ends that may be under way before the next is looked at: after a restart all that have ended are found at once.
+const ENDS: usize = 64;
 /// Until the next try for one that could not be inspected, doubled each time.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// At most so long.
@@ -25,7 +28,7 @@ const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(30);
 impl Index {
     /// Lists, and inspects what is new or has changed. With `all`, what an earlier connection told counts for nothing.
     pub(super) async fn relist(&self, all: bool) -> Result<(), Error> {
-        let mut listed = self.inner.engine.list(label::TYPE).await?;
+        let mut listed = self.inner.engine.list_ids(label::TYPE).await?;
         self.listed();
         let there: HashSet<&str> = listed.iter().map(|item| item.id.as_str()).collect();
         let gone: Vec<String> = self.known_ids().into_iter().filter(|id| !there.contains(id.as_str())).collect();
@@ -33,21 +36,31 @@ impl Index {
         if !all {
             self.count_differences(listed.len() + gone.len());
         }
-        // an item goes as soon as it has been looked at: a large node's listing is as large as its index
-        let changed = listed.into_iter().map(|item| (item.id.clone(), Some(item)));
-        let gone = gone.into_iter().map(|id| (id, None));
+        let changed = listed.into_iter().map(|item| item.id);
+        let waits = AtomicBool::new(true);
         futures_util::stream::iter(changed.chain(gone))
-            .for_each_concurrent(PARALLEL, async |(id, item): (String, Option<ContainerSummary>)| {
+            .for_each_concurrent(PARALLEL, async |id: String| {
                 if let Err(error) = self.look_at(&id).await {
-                    tracing::warn!(id, %error, "inspect failed; what the listing told serves until it succeeds");
-                    if let Some(item) = item {
-                        self.take_listed(&item);
-                    }
+                    tracing::warn!(id, %error, "inspect failed; what the listing tells serves until it succeeds");
+                    self.look_at_listed(&id).await;
                     self.look_again(id);
+                }
+                // each end that is under way holds the engine's record; a disk that hangs is waited for once
+                if waits.load(Ordering::Relaxed) && !self.ends_told(ENDS).await {
+                    waits.store(false, Ordering::Relaxed);
                 }
             })
             .await;
         Ok(())
+    }
+
+    /// What serves for one that can't be inspected.
+    async fn look_at_listed(&self, id: &str) {
+        match self.inner.engine.listed(id, INSPECT_LIMIT).await {
+            Ok(Some(item)) => self.take_listed(&item),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(id, %error, "not even listed"),
+        }
     }
 
     /// Asks the engine about one container in a task of its own, and takes in what it says.
@@ -107,14 +120,14 @@ impl Index {
     }
 
     /// What a write of ours is about is left to it; other users' containers are nothing to us.
-    fn is_ours_to_look_at(&self, item: &ContainerSummary) -> bool {
+    fn is_ours_to_look_at(&self, item: &ContainerListed) -> bool {
         let name = item.own_name().map(|name| name.trim_start_matches('/'));
         let ours = name.is_some_and(|name| translate::name::parse(name).is_some() && !self.is_own_write(name));
         ours || self.table().has(&item.id)
     }
 
     /// Whether a listed item isn't what the index has.
-    fn differs(&self, item: &ContainerSummary) -> bool {
+    fn differs(&self, item: &ContainerListed) -> bool {
         let table = self.table();
         let listed = state::state(&item.state, false);
         match (table.sandbox(&item.id), table.container(&item.id)) {
