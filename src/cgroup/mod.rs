@@ -16,7 +16,7 @@ pub mod figures;
 mod fixture;
 mod kills;
 pub mod oom;
-mod parse;
+pub mod parse;
 mod same;
 mod usage;
 mod v1;
@@ -38,6 +38,10 @@ pub use usage::{CpuTimes, Detail, DeviceIo, HugePages, Memory, Pressure, Pressur
 
 /// A limit of so many bytes is none: v1 has no `max`, but the largest multiple of a page.
 const UNLIMITED: u64 = 1 << 62;
+
+/// Most files are read at once into a buffer of this size; none is longer than that other one.
+const BUFFER: usize = 8 << 10;
+const LONGEST: u64 = 16 << 20;
 
 /// What v1 calls the controllers that usage is read from: every container has a cgroup of its own for them.
 const READ: [&str; 2] = [CPU, MEMORY];
@@ -315,9 +319,14 @@ fn read_lossy(path: &Path) -> Result<String, Error> {
 }
 
 /// Reads small files, one buffer for all of them.
-#[derive(Default)]
 struct Reader {
     buffer: String,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Reader { buffer: String::with_capacity(BUFFER) }
+    }
 }
 
 impl Reader {
@@ -343,7 +352,8 @@ impl Reader {
 
     fn text(&mut self, path: &Path) -> Result<&str, Error> {
         self.buffer.clear();
-        let read = File::open(path).and_then(|mut file| file.read_to_string(&mut self.buffer));
+        // so that the kernel isn't asked for a size first, which none of these files has
+        let read = File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut self.buffer));
         read.map_err(|source| Error::reading(path, source))?;
         Ok(&self.buffer)
     }

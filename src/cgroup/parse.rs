@@ -5,32 +5,32 @@ use std::path::{Component, Path, PathBuf};
 
 /// One line of `/proc/<pid>/cgroup`: where a process is in one hierarchy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Membership<'a> {
+pub struct Membership<'a> {
     /// Comma-separated v1 controllers, empty for the v2 hierarchy, `name=…` for one without controllers.
     controllers: &'a str,
     /// From the hierarchy's root, as our cgroup namespace shows it.
-    pub(super) path: &'a str,
+    pub path: &'a str,
 }
 
 impl<'a> Membership<'a> {
     /// Whether this is the v2 hierarchy.
-    pub(super) fn is_unified(&self) -> bool {
+    pub fn is_unified(&self) -> bool {
         self.controllers.is_empty()
     }
 
     /// The v1 controllers of the hierarchy; those mounted together (`cpu,cpuacct`) are one line.
-    pub(super) fn legacy_controllers(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+    pub fn legacy_controllers(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.controllers.split(',').filter(|name| !name.is_empty() && !name.starts_with("name="))
     }
 
     /// The v2 kernel's word for a cgroup that was removed under a process that has not been reaped yet.
-    pub(super) fn is_deleted(&self) -> bool {
+    pub fn is_deleted(&self) -> bool {
         self.path.ends_with(" (deleted)")
     }
 
     /// The path without what a container has made within its own cgroup: systemd or a nested engine as its first process
     /// moves itself one level down, and yet the container's figures and limits are those of the whole.
-    pub(super) fn container_path(&self) -> &'a str {
+    pub fn container_path(&self) -> &'a str {
         let (mut end, mut cut) = (0, self.path.len());
         for part in self.path.split('/') {
             end += part.len();
@@ -43,20 +43,20 @@ impl<'a> Membership<'a> {
     }
 
     /// Whether [`Membership::container_path`] is the cgroup of a container.
-    pub(super) fn is_of_container(&self) -> bool {
+    pub fn is_of_container(&self) -> bool {
         self.container_path().rsplit('/').next().is_some_and(names_container)
     }
 }
 
 /// Docker calls a container's cgroup `<id>` (cgroupfs) or `docker-<id>.scope` (systemd).
-pub(super) fn names_container(part: &str) -> bool {
+pub fn names_container(part: &str) -> bool {
     let scope = part.strip_prefix("docker-").and_then(|rest| rest.strip_suffix(".scope"));
     let id = scope.unwrap_or(part);
     id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Reads `/proc/<pid>/cgroup`; lines of another form are passed over.
-pub(super) fn memberships(text: &str) -> impl Iterator<Item = Membership<'_>> {
+pub fn memberships(text: &str) -> impl Iterator<Item = Membership<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
@@ -66,7 +66,7 @@ pub(super) fn memberships(text: &str) -> impl Iterator<Item = Membership<'_>> {
 
 /// A cgroup hierarchy, or a part of one, as it is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mount {
+pub struct Mount {
     /// v1 controllers (and other options); None for the v2 hierarchy.
     controllers: Option<Vec<String>>,
     /// Which cgroup of the hierarchy is at the mount point: not `/` when a part of it was bind-mounted.
@@ -76,24 +76,24 @@ pub(super) struct Mount {
 
 impl Mount {
     /// Whether it is the v2 hierarchy.
-    pub(super) fn is_unified(&self) -> bool {
+    pub fn is_unified(&self) -> bool {
         self.controllers.is_none()
     }
 
     /// Whether it is the v1 hierarchy of a controller.
-    pub(super) fn has_legacy(&self, controller: &str) -> bool {
+    pub fn has_legacy(&self, controller: &str) -> bool {
         self.controllers.as_ref().is_some_and(|all| all.iter().any(|name| name == controller))
     }
 
     /// The directory of a cgroup; None when it lies outside of what is mounted.
-    pub(super) fn directory(&self, path: &str) -> Option<PathBuf> {
+    pub fn directory(&self, path: &str) -> Option<PathBuf> {
         let below = Path::new(path).strip_prefix(&self.root).ok()?;
         below.components().all(|part| matches!(part, Component::Normal(_))).then(|| self.point.join(below))
     }
 }
 
 /// Reads the cgroup hierarchies from `/proc/self/mountinfo` (proc(5)); other mounts and lines of another form are passed over.
-pub(super) fn mounts(mountinfo: &str) -> Vec<Mount> {
+pub fn mounts(mountinfo: &str) -> Vec<Mount> {
     mountinfo.lines().filter_map(mount).collect()
 }
 
@@ -131,7 +131,7 @@ pub(crate) fn unescape(field: &str) -> String {
 }
 
 /// The number that a file holds alone. `max` is the largest one, as v1 says "no limit" with a number near it.
-pub(super) fn number(text: &str) -> Option<u64> {
+pub fn number(text: &str) -> Option<u64> {
     match text.trim_ascii() {
         "max" => Some(u64::MAX),
         digits => digits.parse().ok(),
@@ -139,17 +139,17 @@ pub(super) fn number(text: &str) -> Option<u64> {
 }
 
 /// One value of a file of `key value` lines.
-pub(super) fn value(text: &str, key: &str) -> Option<u64> {
+pub fn value(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).and_then(number)
 }
 
 /// The size that a directory of `/sys/kernel/mm/hugepages` is about (`hugepages-2048kB`).
-pub(super) fn huge_page_kib(directory: &str) -> Option<u64> {
+pub fn huge_page_kib(directory: &str) -> Option<u64> {
     directory.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()
 }
 
 /// What cgroup files call that size: `64KB`, `2MB`, `1GB`.
-pub(super) fn huge_page_name(kib: u64) -> String {
+pub fn huge_page_name(kib: u64) -> String {
     match kib {
         0..1024 => format!("{kib}KB"),
         1024..1_048_576 => format!("{}MB", kib / 1024),
