@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::model::{Container, Sandbox, State};
-use super::{Index, identity};
+use super::{Index, Packed, identity};
 use crate::engine::model::{ContainerConfig, ContainerInspect, ContainerState, ContainerSummary, HostConfig};
 use crate::id::ContainerId;
 use crate::log::LogPath;
@@ -64,7 +64,7 @@ impl Index {
             Err(_) => self.recall_limits(container),
         }
         if container.user.is_none() && container.state == State::Running {
-            container.user = identity::of_process(container.pid);
+            container.user = identity::of_process(container.pid).as_ref().map(Packed::new);
         }
     }
 

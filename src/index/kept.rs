@@ -21,7 +21,7 @@ struct Kept {
 impl Index {
     /// Keeps what the Engine can't tell of a container's limits.
     pub fn keep_limits(&self, container: &Container) -> Result<(), record::Error> {
-        let kept = Kept { wishes: container.cgroup_wishes.clone(), oom_score_adj: container.oom_score_wish };
+        let kept = Kept { wishes: container.cgroup_wishes.to_map(), oom_score_adj: container.oom_score_wish };
         self.inner.limits.save_unsynced(container.id.as_str(), &kept)
     }
 
@@ -47,8 +47,10 @@ impl Index {
             None
         });
         let Some(Kept { wishes, oom_score_adj }) = kept else { return };
-        resources::tell_wishes(&mut container.resources, &wishes);
-        container.resources.oom_score_adj = oom_score_adj.unwrap_or(container.resources.oom_score_adj);
-        (container.cgroup_wishes, container.oom_score_wish) = (wishes, oom_score_adj);
+        container.resources.edit(|resources| {
+            resources::tell_wishes(resources, &wishes);
+            resources.oom_score_adj = oom_score_adj.unwrap_or(resources.oom_score_adj);
+        });
+        (container.cgroup_wishes, container.oom_score_wish) = (wishes.into(), oom_score_adj);
     }
 }

@@ -23,8 +23,10 @@ mod images;
 mod intake;
 mod kept;
 pub mod model;
+mod packed;
 mod reconcile;
 mod resolv;
+mod shelf;
 mod table;
 mod texts;
 
@@ -47,6 +49,7 @@ pub use execs::ExecExit;
 use execs::ExecExits;
 pub use health::Health;
 pub use images::Images;
+pub use packed::Packed;
 pub use table::Table;
 pub use texts::Texts;
 

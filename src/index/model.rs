@@ -1,14 +1,14 @@
 //! What we know of one sandbox and one container: the shapes that List and Status answer from.
 //! Plain values, replaced whole in the index; nothing here asks the engine.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Texts;
+use super::shelf::Shelf;
+use super::{Packed, Texts};
 use crate::cri;
 use crate::id::{ContainerId, ImageId, SandboxId};
 
@@ -160,9 +160,9 @@ pub struct Container {
     /// As the kubelet gave them.
     pub annotations: Texts,
     /// `image.image` and `user_specified_image` as to be reported.
-    pub image: cri::ImageSpec,
+    pub image: Packed<cri::ImageSpec>,
     /// The image's first digest at create, or its id.
-    pub image_ref: String,
+    pub image_ref: Arc<str>,
     /// Id of the image it was made from.
     pub image_id: ImageId,
     /// Where it stands.
@@ -182,19 +182,19 @@ pub struct Container {
     /// Host pid, 0 when not running.
     pub pid: i32,
     /// Bind and image mounts.
-    pub mounts: Vec<cri::Mount>,
+    pub mounts: Box<[Packed<cri::Mount>]>,
     /// Where the CRI log is, absolute; empty when none was asked for.
     pub log_path: String,
     /// Docker's json-file, which the log pump reads; empty until started.
     pub spool_path: String,
     /// Limits in force.
-    pub resources: cri::LinuxContainerResources,
+    pub resources: Packed<cri::LinuxContainerResources>,
     /// What Docker's API can't say and we write into the cgroup after start: file name to value.
-    pub cgroup_wishes: BTreeMap<String, String>,
+    pub cgroup_wishes: Texts,
     /// The score that an update asked for: the Engine knows the create's only.
     pub oom_score_wish: Option<i64>,
     /// Whose process it is, as the kernel told at its start; None before, and when nobody looked in time.
-    pub user: Option<cri::LinuxContainerUser>,
+    pub user: Option<Packed<cri::LinuxContainerUser>>,
     /// Effective stop signal.
     pub stop_signal: cri::Signal,
     /// Tells an equal request from a different one; empty when another adapter made it.
@@ -208,9 +208,30 @@ impl Container {
         self.user.clone_from(&known.user);
         self.oom_score_wish = known.oom_score_wish;
         self.cgroup_wishes.clone_from(&known.cgroup_wishes);
-        self.resources.unified.clone_from(&known.resources.unified);
-        self.resources.hugepage_limits.clone_from(&known.resources.hugepage_limits);
-        self.resources.oom_score_adj = known.oom_score_wish.unwrap_or(self.resources.oom_score_adj);
+        let cri::LinuxContainerResources { unified, hugepage_limits, .. } = known.resources.open();
+        self.resources.edit(|resources| {
+            (resources.unified, resources.hugepage_limits) = (unified, hugepage_limits);
+            resources.oom_score_adj = known.oom_score_wish.unwrap_or(resources.oom_score_adj);
+        });
+    }
+
+    /// Takes what others have too from there.
+    pub(super) fn share(&mut self, words: &mut Shelf<str>, messages: &mut Shelf<[u8]>) {
+        for texts in [&mut self.labels, &mut self.annotations, &mut self.cgroup_wishes] {
+            texts.share(words);
+        }
+        words.share(&mut self.image_ref);
+        let mut image_id = Arc::from(self.image_id.as_str());
+        words.share(&mut image_id);
+        self.image_id = ImageId::new(image_id);
+        self.image.share(messages);
+        self.resources.share(messages);
+        for mount in &mut self.mounts {
+            mount.share(messages);
+        }
+        if let Some(user) = &mut self.user {
+            user.share(messages);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::model::{Container, Happening, Sandbox, State};
-use super::texts::Words;
+use super::shelf::Shelf;
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, SandboxId};
 
@@ -21,8 +21,10 @@ pub struct Table {
     gone: VecDeque<String>,
     /// What has happened since this was last taken.
     news: Vec<News>,
-    /// Those of labels and annotations.
-    words: Words,
+    /// Those of labels, annotations and images.
+    words: Shelf<str>,
+    /// Of containers.
+    messages: Shelf<[u8]>,
 }
 
 /// A difference that somebody may want to be told of.
@@ -102,8 +104,7 @@ impl Table {
             let (id, sandbox_id) = (container.id.to_string(), container.sandbox_id.clone());
             self.news.push(News { id, what, sandbox_id, last: None });
         }
-        container.labels.share(&mut self.words);
-        container.annotations.share(&mut self.words);
+        container.share(&mut self.words, &mut self.messages);
         if let Some((id, _)) = self.sandboxes.get_key_value(&container.sandbox_id) {
             container.sandbox_id = id.clone();
         }

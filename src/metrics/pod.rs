@@ -96,10 +96,10 @@ pub fn container(
     figures: &ContainerFigures,
     devices: &DeviceNames,
 ) -> Vec<cri::Metric> {
-    let cri::ImageSpec { user_specified_image, image, .. } = &container.image;
+    let cri::ImageSpec { user_specified_image, image, .. } = container.image.open();
     let image = if user_specified_image.is_empty() { image } else { user_specified_image };
     let id = container.id.as_str();
-    let mut metrics = Metrics::new(sandbox, &container.metadata.name, id, image, figures.timestamp_ns);
+    let mut metrics = Metrics::new(sandbox, &container.metadata.name, id, &image, figures.timestamp_ns);
     cpu(&mut metrics, figures);
     memory(&mut metrics, figures);
     pressure(&mut metrics, &figures.usage);
@@ -200,7 +200,7 @@ fn processes(metrics: &mut Metrics, figures: &ContainerFigures) {
 }
 
 fn spec(metrics: &mut Metrics, container: &Container, detail: &Detail) {
-    let limits = &container.resources;
+    let limits = container.resources.open();
     let given = |value: i64, default: i64| u64::try_from(if value > 0 { value } else { default }).unwrap_or(0);
     metrics.add(&family::SPEC_CPU_PERIOD, given(limits.cpu_period, DEFAULT_PERIOD_US));
     metrics.add(&family::SPEC_CPU_SHARES, given(limits.cpu_shares, DEFAULT_SHARES));
@@ -250,9 +250,9 @@ mod tests {
     fn main_container() -> Container {
         let mut container =
             translate::container::from_inspect(&inspect("/k8s_main_web_prod_u_0", "container")).unwrap();
-        container.image.user_specified_image = "nginx:1".to_owned();
+        container.image.edit(|image| image.user_specified_image = "nginx:1".to_owned());
         container.started_at_ns = 3_999_999_999;
-        container.resources.memory_limit_in_bytes = 1024;
+        container.resources.edit(|limits| limits.memory_limit_in_bytes = 1024);
         container
     }
 

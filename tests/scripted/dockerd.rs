@@ -173,6 +173,15 @@ impl Dockerd {
         id
     }
 
+    /// Somebody else's container has run and ended, and no event tells of it.
+    pub(crate) fn put_ended(&self, name: &str, body: Value) {
+        let mut engine = self.engine();
+        let (id, at) = (engine.add(name, body), engine.now());
+        let container = engine.containers.last_mut().filter(|container| container.id == id).unwrap();
+        "2026-01-01T00:00:01Z".clone_into(&mut container.started_at);
+        container.end(0, &at);
+    }
+
     /// Changes a container, and no event tells of it.
     pub(crate) fn edit(&self, id: &str, edit: impl FnOnce(&mut Container)) {
         edit(self.engine().find(id).unwrap());
@@ -523,7 +532,7 @@ impl Container {
             },
             "Config": self.body,
             "HostConfig": self.body["HostConfig"],
-            "Mounts": [],
+            "Mounts": self.body["Mounts"],
             "NetworkSettings": { "Networks": { "bridge": { "IPAddress": "172.17.0.2" } } },
             "ResolvConfPath": "",
             "LogPath": "",

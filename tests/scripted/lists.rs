@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use dockershim::cri;
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic::{Response, Status, Streaming};
 
 use super::client::Cri;
-use super::dockerd::{DOCKER_20_10, Dockerd};
+use super::dockerd::{BUSYBOX, DOCKER_20_10, Dockerd};
 use super::stage::{Stage, eventually, sandbox_name};
 
 /// What each stream gives, put together.
@@ -87,6 +87,37 @@ const MANY: usize = 20_000;
 /// What streaming them may cost, in MiB.
 const MORE_MIB: u64 = 4;
 
+/// A container of a kubelet, as it is after so many restarts.
+fn restarted(sandbox: &str, number: usize) -> Value {
+    let pod = "/var/lib/kubelet/pods/uid-of-a";
+    let mount = |from: &str, to: &str| json!({ "Type": "bind", "Source": format!("{pod}/{from}"), "Destination": to });
+    json!({
+        "Image": BUSYBOX,
+        "Labels": {
+            "io.kubernetes.docker.type": "container",
+            "io.kubernetes.sandbox.id": sandbox,
+            "io.kubernetes.container.name": "main",
+            "io.kubernetes.pod.name": "a",
+            "io.kubernetes.pod.namespace": "default",
+            "io.kubernetes.pod.uid": "uid-of-a",
+            "annotation.io.kubernetes.container.hash": "1f2e3d4c",
+            "annotation.io.kubernetes.container.restartCount": number.to_string(),
+            "annotation.io.kubernetes.container.terminationMessagePath": "/dev/termination-log",
+            "annotation.io.kubernetes.container.terminationMessagePolicy": "File",
+            "annotation.io.kubernetes.pod.terminationGracePeriod": "30",
+            "io.dockershim.fingerprint": format!("{number:064x}"),
+            "io.dockershim.image-spec": r#"{"name":"busybox:1","userSpecified":"busybox:1"}"#,
+            "io.dockershim.cgroup": r#"{"memory.oom.group":"1","memory.swap.max":"0"}"#,
+        },
+        "HostConfig": { "Memory": 64 << 20, "MemorySwap": 64 << 20, "CpuShares": 102, "OomScoreAdj": 985 },
+        "Mounts": [
+            mount("volumes/kubernetes.io~projected/kube-api-access-x7k2p", "/var/run/secrets/kubernetes.io/serviceaccount"),
+            mount("etc-hosts", "/etc/hosts"),
+            mount(&format!("containers/main/{number:08x}"), "/dev/termination-log"),
+        ],
+    })
+}
+
 /// Takes all that a stream gives: how many items, and what the program had at most meanwhile, in MiB.
 async fn taken<R>(
     program: &Program,
@@ -108,21 +139,7 @@ async fn streams_of_twenty_thousand_ended_containers_cost_no_memory() {
     let dockerd = Dockerd::new(dir.join("docker.sock"));
     let sandbox = dockerd.put(&sandbox_name("a"), json!({ "io.kubernetes.docker.type": "podsandbox" }), false);
     for number in 0..MANY {
-        let labels = json!({
-            "io.kubernetes.docker.type": "container",
-            "io.kubernetes.sandbox.id": sandbox,
-            "io.kubernetes.container.name": "main",
-            "io.kubernetes.pod.name": "a",
-            "io.kubernetes.pod.namespace": "default",
-            "io.kubernetes.pod.uid": "uid-of-a",
-            "annotation.io.kubernetes.container.hash": format!("{number:x}"),
-            "annotation.io.kubernetes.container.restartCount": number.to_string(),
-            "annotation.io.kubernetes.container.terminationMessagePath": "/dev/termination-log",
-            "annotation.io.kubernetes.container.terminationMessagePolicy": "File",
-            "annotation.io.kubernetes.pod.terminationGracePeriod": "30",
-        });
-        let id = dockerd.put(&format!("k8s_main_a_default_uid-of-a_{number}"), labels, false);
-        dockerd.end_silently(&id, 0);
+        dockerd.put_ended(&format!("k8s_main_a_default_uid-of-a_{number}"), restarted(&sandbox, number));
     }
     dockerd.start(DOCKER_20_10);
     let program = Program::start(&dir);

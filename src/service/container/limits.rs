@@ -36,9 +36,10 @@ pub(super) fn write(daemon: &Daemon, container: &Container, pid: i32) -> Result<
         Err(error) if error.is_gone() => return Ok(()),
         cgroup => cgroup.map_err(|error| failed(error.into()))?,
     };
-    cgroup.write(&container.cgroup_wishes).map_err(|error| failed(error.into()))?;
-    let held = cgroup.read_back(&container.cgroup_wishes);
-    daemon.index.edit_container(&container.id, |known| tell_wishes(&mut known.resources, &held));
+    let wishes = container.cgroup_wishes.to_map();
+    cgroup.write(&wishes).map_err(|error| failed(error.into()))?;
+    let held = cgroup.read_back(&wishes);
+    daemon.index.edit_container(&container.id, |known| known.resources.edit(|resources| tell_wishes(resources, &held)));
     tracing::debug!(held = held.len(), took_us = begun.elapsed().as_micros(), "limits beside docker are written");
     Ok(())
 }
@@ -53,7 +54,7 @@ pub async fn keep_limits(daemon: Arc<Daemon>) {
             ticks.reset_after(Duration::from_secs(1));
             continue;
         }
-        let wishful = |container: &&Arc<Container>| !container.cgroup_wishes.is_empty();
+        let wishful = |known: &&Arc<Container>| known.state == State::Running && !known.cgroup_wishes.is_empty();
         let containers: Vec<_> = daemon.index.table().containers().filter(wishful).cloned().collect();
         for container in containers {
             let _lock = daemon.locks.hold(&container.docker_name).await;
@@ -67,7 +68,7 @@ fn hold(daemon: &Daemon, container: &Container) {
     if now.state != State::Running || now.pid <= 0 {
         return;
     }
-    match Cgroup::of_pid(now.pid).and_then(|cgroup| cgroup.hold(&now.cgroup_wishes)) {
+    match Cgroup::of_pid(now.pid).and_then(|cgroup| cgroup.hold(&now.cgroup_wishes.to_map())) {
         Ok(true) => tracing::info!(container = %now.id, "limits that something else had changed are written again"),
         Ok(false) => {}
         Err(error) if error.is_gone() => {}

@@ -56,7 +56,7 @@ fn info(container: &Container) -> BTreeMap<String, String> {
         "pid": container.pid,
         "dockerName": container.docker_name,
         "spoolPath": container.spool_path,
-        "cgroup": container.cgroup_wishes,
+        "cgroup": container.cgroup_wishes.to_map(),
     });
     BTreeMap::from([("info".to_owned(), info.to_string())])
 }

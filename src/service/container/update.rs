@@ -40,7 +40,7 @@ pub async fn update_container_resources(
     let node = daemon.node()?;
     let limits = resources::limits("linux", &asked, &node)?;
     let mut updated = (*known).clone();
-    updated.cgroup_wishes = limits.wishes_on_top_of(&known.cgroup_wishes);
+    updated.cgroup_wishes = limits.wishes_on_top_of(&known.cgroup_wishes.to_map()).into();
     if limits.oom_score_adj != 0 {
         updated.oom_score_wish = Some(node.oom_score(limits.oom_score_adj));
     }
@@ -77,10 +77,13 @@ fn keep(daemon: &Daemon, known: &Container, updated: &Container) -> Result<()> {
     daemon.index.edit_container(&known.id, |container| {
         container.cgroup_wishes.clone_from(&updated.cgroup_wishes);
         container.oom_score_wish = updated.oom_score_wish;
-        container.resources.oom_score_adj = updated.oom_score_wish.unwrap_or(container.resources.oom_score_adj);
-        if container.pid <= 0 {
-            resources::tell_wishes(&mut container.resources, &updated.cgroup_wishes);
-        }
+        let is_down = container.pid <= 0;
+        container.resources.edit(|limits| {
+            limits.oom_score_adj = updated.oom_score_wish.unwrap_or(limits.oom_score_adj);
+            if is_down {
+                resources::tell_wishes(limits, &updated.cgroup_wishes.to_map());
+            }
+        });
     });
     Ok(())
 }

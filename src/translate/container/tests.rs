@@ -133,7 +133,7 @@ fn one_that_cri_dockerd_made_is_taken_over() {
     };
     let container = from_inspect(&inspect).unwrap();
     assert_eq!((container.metadata.attempt, container.sandbox_id.as_str()), (2, "5a4d"));
-    assert_eq!((container.image.image.as_str(), container.image_ref.as_str()), ("nginx:1", "sha256:1"));
+    assert_eq!((container.image.open().image.as_str(), &*container.image_ref), ("nginx:1", "sha256:1"));
     assert_eq!(container.labels.to_map().into_keys().collect::<Vec<_>>(), ["io.kubernetes.pod.name"]);
     assert_eq!(container.annotations.get("io.kubernetes.container.restartCount"), Some("2"));
     assert_eq!(container.created_at_ns, 1_700_000_000_000_000_000);
@@ -205,7 +205,7 @@ fn what_a_kubelet_sends_on_cgroup_v2_is_taken_whole() {
     insta::assert_json_snapshot!(serde_json::to_value(&create.body).unwrap());
     let wishes = from_inspect(&as_created("c0de", &create, &image())).unwrap().cgroup_wishes;
     let wanted = [("hugetlb.2MB.max", "0"), ("memory.oom.group", "1")];
-    assert_eq!(wishes, wanted.map(|(file, value)| (file.to_owned(), value.to_owned())).into());
+    assert_eq!(wishes.to_map(), wanted.map(|(file, value)| (file.to_owned(), value.to_owned())).into());
 }
 
 #[test]
@@ -214,5 +214,5 @@ fn swap_that_a_kubelet_forbids_without_a_memory_limit_is_written_beside_docker()
     let host = create.body.host_config.as_ref().unwrap();
     assert_eq!((host.memory, host.memory_swap), (Some(0), Some(0)));
     let wishes = from_inspect(&as_created("c0de", &create, &image())).unwrap().cgroup_wishes;
-    assert_eq!(wishes.get("memory.swap.max").map(String::as_str), Some("0"));
+    assert_eq!(wishes.get("memory.swap.max"), Some("0"));
 }

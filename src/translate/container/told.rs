@@ -11,6 +11,7 @@ use super::ImageRecord;
 use crate::cri;
 use crate::engine::model::{self, ContainerInspect, MountPoint};
 use crate::id::{ContainerId, ImageId, SandboxId};
+use crate::index::Packed;
 use crate::index::model::Container;
 
 /// What an inspect of a container just created will say, as far as it is read: saves asking.
@@ -92,6 +93,7 @@ pub fn from_inspect(inspect: &ContainerInspect) -> Option<Container> {
     let wishes: BTreeMap<String, String> = serde_json::from_str(&label(label::WISHES)).unwrap_or_default();
     let record: ImageRecord = serde_json::from_str(&label(label::IMAGE)).unwrap_or_default();
     let mounts = mount::told(&inspect.mounts, &inspect.host_config.mounts, &record.volumes, &label(label::SANDBOX_ID));
+    let resources = resources::told(&inspect.host_config, &wishes);
     let (image, image_ref) = image_told(record, inspect);
     Some(Container {
         id: ContainerId::new(inspect.id.as_str()),
@@ -100,8 +102,8 @@ pub fn from_inspect(inspect: &ContainerInspect) -> Option<Container> {
         metadata: cri::ContainerMetadata { name, attempt },
         labels: told.labels.into(),
         annotations: told.annotations.into(),
-        image,
-        image_ref,
+        image: Packed::new(&image),
+        image_ref: image_ref.into(),
         image_id: ImageId::new(inspect.image.as_str()),
         state: life.state,
         created_at_ns,
@@ -111,11 +113,11 @@ pub fn from_inspect(inspect: &ContainerInspect) -> Option<Container> {
         reason: life.reason,
         message: life.message,
         pid: inspect.state.pid,
-        mounts,
+        mounts: mounts.iter().map(Packed::new).collect(),
         log_path: label(label::LOG_PATH),
         spool_path: inspect.log_path.clone(),
-        resources: resources::told(&inspect.host_config, &wishes),
-        cgroup_wishes: wishes,
+        resources: Packed::new(&resources),
+        cgroup_wishes: wishes.into(),
         oom_score_wish: None,
         user: None,
         stop_signal: signal::from_docker(&inspect.config.stop_signal),
@@ -141,8 +143,8 @@ pub fn to_item(container: &Container) -> cri::Container {
         id: container.id.to_string(),
         pod_sandbox_id: container.sandbox_id.to_string(),
         metadata: Some(container.metadata.clone()),
-        image: Some(container.image.clone()),
-        image_ref: container.image_ref.clone(),
+        image: Some(container.image.open()),
+        image_ref: container.image_ref.to_string(),
         state: filter::to_cri(container.state).into(),
         created_at: container.created_at_ns,
         labels: container.labels.to_map(),
@@ -161,17 +163,17 @@ pub fn to_status(container: &Container) -> cri::ContainerStatus {
         started_at: container.started_at_ns,
         finished_at: container.finished_at_ns,
         exit_code: container.exit_code,
-        image: Some(container.image.clone()),
-        image_ref: container.image_ref.clone(),
+        image: Some(container.image.open()),
+        image_ref: container.image_ref.to_string(),
         reason: container.reason.clone(),
         message: container.message.clone(),
         labels: container.labels.to_map(),
         annotations: container.annotations.to_map(),
-        mounts: container.mounts.clone(),
+        mounts: container.mounts.iter().map(Packed::open).collect(),
         log_path: container.log_path.clone(),
-        resources: Some(cri::ContainerResources { linux: Some(container.resources.clone()), windows: None }),
+        resources: Some(cri::ContainerResources { linux: Some(container.resources.open()), windows: None }),
         image_id: container.image_id.to_string(),
-        user: container.user.clone().map(|linux| cri::ContainerUser { linux: Some(linux) }),
+        user: container.user.as_ref().map(|linux| cri::ContainerUser { linux: Some(linux.open()) }),
         stop_signal: container.stop_signal.into(),
     }
 }
