@@ -46,7 +46,7 @@ impl<M> Clone for Packed<M> {
     }
 }
 
-impl<M: Message + Default> fmt::Debug for Packed<M> {
+impl<M: Message + Default + fmt::Debug> fmt::Debug for Packed<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.open().fmt(f)
     }
