@@ -1,7 +1,7 @@
 //! Pod networks made by Debian's plugins: traffic in both families, what outlives what at DEL, and that a failed ADD leaves nothing.
 //!
-//! Plugins work in the machine's own network, on the bridge of the test's engine. Where the machine has IPv6 off, that family is
-//! left out, and the suite says so.
+//! Plugins work in a network that the test has made, and so do dockershim and the test's own clients. Where it can't have IPv6, that
+//! family is left out, and the suite says so.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Case, Pod, Stage, eventually, runtime_ready, sh, sleeper, texts, trials};
 use crate::support::engine::Options;
+use crate::support::netns::Netns;
 use crate::support::shim::Shim;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -38,8 +39,10 @@ pub(crate) const PLUGINS: &str = "/usr/lib/cni";
 /// A server's port in a pod.
 pub(crate) const PORT: u16 = 7080;
 const SOON: Duration = Duration::from_secs(20);
+/// What pods are on; plugins make it.
+const BRIDGE: &str = "pods";
 
-/// Whether pods can have IPv6 here; says so if not.
+/// Whether pods can have IPv6 in this network; says so if not.
 fn has_ipv6() -> bool {
     let has = fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6").is_ok_and(|off| off.trim() == "0");
     if !has {
@@ -52,6 +55,22 @@ fn has_ipv6() -> bool {
 pub(crate) struct Node {
     pub(crate) case: Case,
     pub(crate) shim: Shim,
+    /// Interfaces that are there without pods.
+    bare: Vec<String>,
+    _netns: Netns,
+}
+
+/// The names of those in the network that this thread is in.
+fn interfaces() -> Vec<String> {
+    let links: Vec<Value> = asked_of(&["ip", "-json", "link", "show"]);
+    links.iter().map(|link| link["ifname"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What a tool tells, as JSON.
+fn asked_of(command: &[&str]) -> Vec<Value> {
+    let told = Command::new(command[0]).args(&command[1..]).output().unwrap();
+    assert!(told.status.success(), "{command:?}: {}", String::from_utf8_lossy(&told.stderr));
+    serde_json::from_slice(&told.stdout).unwrap()
 }
 
 /// A plugin of a few lines.
@@ -65,6 +84,7 @@ impl Node {
     /// Puts a dockershim with CNI in place of the case's own. `more` are the plugins after the bridge.
     pub(crate) async fn new(mut case: Case, more: &[Value]) -> Node {
         case.lab.shim.stop();
+        let netns = Netns::enter();
         for dir in ["net.d", "bin"] {
             fs::create_dir(case.dir.join(dir)).unwrap();
         }
@@ -75,7 +95,8 @@ impl Node {
         let (conf, cache) = (flag("conf-dir", case.dir.join("net.d")), flag("cache-dir", case.dir.join("cache")));
         let shim = Shim::start_with(&case.lab.engine.socket(), &[&bin, &conf, &cache]);
         case.cri = shim.cri();
-        let node = Node { case, shim };
+        let bare = interfaces();
+        let node = Node { case, shim, bare, _netns: netns };
         node.configure(more);
         runtime_ready(&node.case.cri, true).await;
         node.network_ready(true).await;
@@ -87,16 +108,13 @@ impl Node {
     }
 
     fn configure(&self, more: &[Value]) {
-        let engine = &self.case.lab.engine;
-        let (subnet, number) = (engine.subnet(), engine.bridge().trim_start_matches("dsh"));
-        let at = |end: &str| subnet.replace(".0/24", end);
-        let mut ranges = vec![json!([{"subnet": subnet, "rangeStart": at(".200"), "rangeEnd": at(".220")}])];
+        let mut ranges = vec![json!([{"subnet": "198.18.0.0/24"}])];
         if has_ipv6() {
-            ranges.push(json!([{"subnet": format!("fd00:198:18:{number}::/64")}]));
+            ranges.push(json!([{"subnet": "fd00:198:18::/64"}]));
         }
         let bridge = json!({
             "type": "bridge",
-            "bridge": engine.bridge(),
+            "bridge": BRIDGE,
             "isGateway": true,
             "ipam": {"type": "host-local", "dataDir": self.case.dir.join("leases"), "ranges": ranges},
         });
@@ -135,12 +153,12 @@ impl Node {
         names.filter(|name| name.starts_with(|c: char| c.is_ascii_hexdigit()) && name.contains(['.', ':'])).collect()
     }
 
-    /// Interfaces on the bridge, and what is kept of attachments.
+    /// Interfaces beside the bridge, and what is kept of attachments.
     pub(crate) fn left(&self) -> Vec<String> {
-        let bridge = format!("/sys/class/net/{}/brif", self.case.lab.engine.bridge());
-        let dirs = [PathBuf::from(bridge), self.case.dir.join("cache/results")];
-        let entries = dirs.iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten());
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        let is_left = |name: &String| name != BRIDGE && !self.bare.contains(name);
+        let cached = fs::read_dir(self.case.dir.join("cache/results")).into_iter().flatten();
+        let cached = cached.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        interfaces().into_iter().filter(is_left).chain(cached).collect()
     }
 }
 
@@ -187,6 +205,12 @@ async fn pods_the_host_and_host_ports_reach_each_other_in_both_families(case: Ca
     node.case.start(&one, &server("from-pod-one")).await;
     let client = node.case.start(&two, &sleeper("client")).await;
     assert_eq!(node.case.output(&client, "cat /proc/sys/net/core/somaxconn").await, "500\n");
+
+    // 100 Mbit/s are 12.5 MB/s, from the pod and to it
+    let shaped: Vec<Value> = asked_of(&["tc", "-json", "qdisc", "show"]);
+    let rates: Vec<_> =
+        shaped.iter().filter(|queue| queue["kind"] == "tbf").map(|tbf| &tbf["options"]["rate"]).collect();
+    assert_eq!(rates, [&json!(12_500_000); 2], "{shaped:?}");
 
     let addresses = node.addresses(&one).await;
     assert_eq!(addresses.len(), if has_ipv6() { 2 } else { 1 });

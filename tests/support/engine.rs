@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::docker::Docker;
-use super::{runc, tail, wait_for, workspace};
+use super::{netns, runc, tail, wait_for, workspace};
 
 /// What a private engine is started with beyond the defaults.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +96,8 @@ impl Engine {
         command.args(["--bridge", &self.bridge, "--iptables=false", "--ip6tables=false"]);
         command.args(["--ip-masq=false", "--ip-forward=false"]);
         command.args(self.options.live_restore.then_some("--live-restore"));
-        let mut child = command.spawn().expect("dockerd (package docker.io) can't be started");
+        let spawned = netns::outside(|| command.spawn());
+        let mut child = spawned.expect("dockerd (package docker.io) can't be started");
         wait_for("dockerd answers", Duration::from_secs(60), || {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("dockerd ended with {status}:\n{}", tail(&self.dir.join("dockerd.log"), 20));

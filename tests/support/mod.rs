@@ -6,6 +6,7 @@
 //! - `runc`       the runc wrapper for machines without CAP_SYS_RESOURCE
 //! - `docker`     plain calls to the engine, to prepare and to look behind the shim's back
 //! - `proxy`      counts the engine calls that the shim makes
+//! - `netns`      a network of a test's own
 //! - `images`     test images made of the machine's static busybox
 //! - `registry`   Debian's docker-registry on 127.0.0.1, open and with a password
 //! - `shim`       the `dockershim` binary, started, killed and started again
@@ -15,6 +16,7 @@ pub(crate) mod client;
 pub(crate) mod docker;
 pub(crate) mod engine;
 pub(crate) mod images;
+pub(crate) mod netns;
 pub(crate) mod proxy;
 pub(crate) mod registry;
 mod runc;
