@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use clap::Parser;
 use dockershim::check::{self, Options, Verdict};
@@ -24,6 +25,7 @@ struct Node {
     root: PathBuf,
     flags: Vec<String>,
     pre: bool,
+    run_pod: bool,
     kubelet_config: Option<PathBuf>,
 }
 
@@ -39,8 +41,8 @@ const CONFIG: &str = "var/lib/kubelet/config.yaml";
 impl Node {
     /// On which all is well.
     fn new(stage: &Stage, name: &str) -> Node {
-        let node =
-            Node { root: stage.dir.join("nodes").join(name), flags: Vec::new(), pre: false, kubelet_config: None };
+        let root = stage.dir.join("nodes").join(name);
+        let node = Node { root, flags: Vec::new(), pre: false, run_pod: false, kubelet_config: None };
         fs::create_dir_all(&node.root).unwrap();
         for socket in ["docker.sock", "cri.sock"] {
             symlink(stage.dir.join(socket), node.root.join(socket)).unwrap();
@@ -122,7 +124,7 @@ impl Node {
         let options = Options {
             pre: self.pre,
             json: true,
-            run_pod: false,
+            run_pod: self.run_pod,
             kubelet_config: self.kubelet_config.clone(),
             root: self.root.clone(),
         };
@@ -416,12 +418,15 @@ async fn each_fault_of_the_engine_is_seen_by_its_own_check_alone() {
         ("DKR-06", "warning", json!({ "Driver": "devicemapper" }), "gone from newer Engines"),
         ("DKR-07", "failed", json!({ "SecurityOptions": ["name=seccomp", "name=rootless"] }), "rootless"),
         ("DKR-07", "failed", json!({ "SecurityOptions": ["name=seccomp", "name=userns"] }), "userns-remap is on"),
+        // /proc tells that it has no room at all
+        ("DKR-08", "failed", json!({ "DockerRootDir": "/full" }), "/full has 0 MiB"),
         ("DKR-09", "warning", json!({ "Plugins": { "Authorization": ["opa"] } }), "opa may refuse"),
         ("CG-01", "failed", json!({ "CgroupDriver": "none" }), "its driver is \"none\""),
         ("CG-01", "warning", json!({ "CgroupDriver": "systemd" }), "the Engine uses systemd"),
         ("SYS-01", "warning", json!({ "SecurityOptions": null }), "has no seccomp"),
     ];
     let node = Node::new(&stage, "engine");
+    symlink("/proc", node.path("full")).unwrap();
     for (id, verdict, fault, says) in faults {
         stage.dockerd.as_usual("GET", "/info");
         stage.dockerd.always("GET", "/info", Act::Answer(200, info_with(&fault)));
@@ -584,6 +589,29 @@ async fn the_exact_lines_for_kubeadm_and_the_kubelet_are_told() {
         assert!(next.lines().any(|told| told == line), "{line}: {next}");
     }
     assert!(next.contains("--container-runtime-endpoint=unix:///cri.sock"), "{next}");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_fails_at_any_step_is_told_with_a_next_one_and_taken_back() {
+    let stage = healthy_stage().await;
+    let mut node = Node::new(&stage, "run-pod");
+    node.run_pod = true;
+    const START: &str = "/containers/*/start";
+    let steps =
+        [("RunPodSandbox", vec![], "docker run"), ("StartContainer", vec![Act::Delay(Duration::ZERO)], "journalctl")];
+    for (step, before, next) in steps {
+        for act in before {
+            stage.dockerd.once("POST", START, act);
+        }
+        stage.dockerd.once("POST", START, Act::refuse(500, "no such luck"));
+        let (worst, found) = node.check().await;
+        assert_eq!((worst, troubles(&found)), (Verdict::Failed, vec![("POD-01", "failed")]), "{step}: {found:#?}");
+        let told = |key: &str| found["POD-01"][key].as_str().unwrap().to_owned();
+        assert!(told("cause").contains(step) && told("cause").contains("no such luck"), "{step}: {}", told("cause"));
+        assert!(told("next").contains(next), "{step}: {}", told("next"));
+        assert_eq!(stage.dockerd.names(), [""; 0], "{step}: what was made is gone");
+    }
     stage.end().await;
 }
 

@@ -25,7 +25,7 @@ pub fn status(daemon: &Daemon, request: cri::StatusRequest) -> Result<cri::Statu
 }
 
 fn runtime_ready(daemon: &Daemon) -> cri::RuntimeCondition {
-    condition("RuntimeReady", "DockerDaemonNotReady", daemon.index.health().trouble(Instant::now()))
+    condition("RuntimeReady", "DockerDaemonNotReady", "DKR-01", daemon.index.health().trouble(Instant::now()))
 }
 
 fn network_ready(daemon: &Daemon) -> cri::RuntimeCondition {
@@ -33,16 +33,16 @@ fn network_ready(daemon: &Daemon) -> cri::RuntimeCondition {
         Network::Bridge => None,
         Network::Cni => daemon.cni.ready().err().map(|error| error.to_string()),
     };
-    condition("NetworkReady", "NetworkPluginNotReady", trouble)
+    condition("NetworkReady", "NetworkPluginNotReady", "NET-01", trouble)
 }
 
-/// Reason and message only when something is wrong, as the kubelet's own texts expect.
-fn condition(r#type: &str, reason: &str, trouble: Option<String>) -> cri::RuntimeCondition {
+/// Reason and message only when something is wrong, as the kubelet's own texts expect; `check` is what looks closer at it.
+fn condition(r#type: &str, reason: &str, check: &str, trouble: Option<String>) -> cri::RuntimeCondition {
     cri::RuntimeCondition {
         r#type: r#type.to_owned(),
         status: trouble.is_none(),
         reason: if trouble.is_some() { reason.to_owned() } else { String::new() },
-        message: trouble.unwrap_or_default(),
+        message: trouble.map(|trouble| format!("{trouble} (dockershim check: {check})")).unwrap_or_default(),
     }
 }
 
