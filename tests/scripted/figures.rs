@@ -26,7 +26,10 @@ async fn stage(metrics: &str) -> Stage {
 }
 
 fn temporary_socket(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("dss-{name}-{}.sock", std::process::id()))
+    let path = std::env::temp_dir().join(format!("dss-{name}-{}.sock", std::process::id()));
+    // one of an earlier process with that number
+    let _ = std::fs::remove_file(&path);
+    path
 }
 
 /// Asks, and gives the answer's head and body.
