@@ -3,8 +3,9 @@
 //!
 //! What they have done is told together too, when nothing waits any more: telling one at a time would wake the runtime as often.
 //!
-//! When nothing has been begun for [`PATIENCE`], whoever waits lets in one more thread: the others are held up by a disk, which must not
-//! stop logs elsewhere. Threads that are only busy come to everything in time: many logs at once are no reason for more.
+//! While any are at work, somebody looks each [`PATIENCE`]. When nothing has been begun for so long and more waits, one more thread is
+//! let in: the others are held up by a disk, which must not stop logs elsewhere. Threads that are only busy come to everything in
+//! time: many logs at once are no reason for more.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 
 /// Threads at work while nothing holds them up.
 const LANES: usize = 2;
-/// How long work may wait while nothing is begun, before one more thread takes it.
+/// How long work may wait while nothing is begun, before one more thread takes it; at most twice that.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What is read and converted into, lent to each piece of work in turn. It is empty then, and may be left with anything.
@@ -43,6 +44,8 @@ struct Queue {
     lanes: usize,
     /// When work was begun last, or a thread let in that will.
     begun: Option<Instant>,
+    /// Whether somebody looks.
+    watched: bool,
 }
 
 impl Lanes {
@@ -51,33 +54,48 @@ impl Lanes {
         self: &Arc<Self>,
         act: impl FnOnce(&mut Buffers) -> T + Send + 'static,
     ) -> Option<T> {
-        let (sender, mut answer) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
         let job = move |buffers: &mut Buffers| {
             let outcome = act(buffers);
             // whoever asked may have gone away
             Box::new(move || drop(sender.send(outcome))) as Telling
         };
-        self.queue().jobs.push_back(Box::new(job));
-        self.open_lane(|queue| queue.lanes < LANES);
-        loop {
-            match tokio::time::timeout(PATIENCE, &mut answer).await {
-                Ok(answer) => return answer.ok(),
-                Err(_) => {
-                    self.tell();
-                    self.open_lane(|queue| queue.begun.is_none_or(|at| at.elapsed() >= PATIENCE));
-                }
-            }
+        self.take_in(Box::new(job));
+        answer.await.ok()
+    }
+
+    fn take_in(self: &Arc<Self>, job: Job) {
+        let mut queue = self.queue();
+        queue.jobs.push_back(job);
+        if queue.lanes < LANES {
+            self.open_lane(&mut queue);
+        }
+        if !std::mem::replace(&mut queue.watched, true) {
+            tokio::spawn(self.clone().watch());
         }
     }
 
-    /// Lets in one more thread, if anything waits and one is wanted.
-    fn open_lane(self: &Arc<Self>, is_wanted: impl FnOnce(&Queue) -> bool) {
-        let mut queue = self.queue();
-        if !queue.jobs.is_empty() && is_wanted(&queue) {
-            queue.lanes += 1;
-            queue.begun = Some(Instant::now());
-            let lanes = self.clone();
-            tokio::task::spawn_blocking(move || lanes.work());
+    /// Lets in one more thread.
+    fn open_lane(self: &Arc<Self>, queue: &mut Queue) {
+        queue.lanes += 1;
+        queue.begun = Some(Instant::now());
+        let lanes = self.clone();
+        tokio::task::spawn_blocking(move || lanes.work());
+    }
+
+    /// Looks after threads that are held up, as long as any are at work.
+    async fn watch(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(PATIENCE).await;
+            self.tell();
+            let mut queue = self.queue();
+            if queue.lanes == 0 {
+                queue.watched = false;
+                return;
+            }
+            if !queue.jobs.is_empty() && queue.begun.is_none_or(|at| at.elapsed() >= PATIENCE) {
+                self.open_lane(&mut queue);
+            }
         }
     }
 

@@ -9,7 +9,8 @@
 //! A quiet container costs nothing; a busy one is looked at when the watcher says so, which lets lines gather, and so they move in
 //! batches.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,7 +63,7 @@ pub(super) struct Start {
 
 struct Pump {
     id: ContainerId,
-    directory: PathBuf,
+    directory: Arc<Path>,
     transfer: Arc<Mutex<Transfer>>,
     watcher: Option<Arc<Watcher>>,
     lanes: Arc<Lanes>,
@@ -78,7 +79,7 @@ struct Pump {
 /// Opens the log, says so, and follows the spool until told to end. One that can't be opened is tried again and again.
 pub(super) async fn run(start: Start, opened: Asker, mut commands: mpsc::Receiver<Command>) {
     let Some((transfer, draining)) = open(&start, opened, &mut commands).await else { return };
-    let directory = start.spool.parent().map(PathBuf::from).unwrap_or_default();
+    let directory = start.spool.parent().unwrap_or(Path::new("")).into();
     let (transfer, wake) = (Arc::new(Mutex::new(transfer)), Arc::default());
     let Start { id, watcher, lanes, .. } = start;
     let mut pump = Pump { id, directory, transfer, watcher, lanes, wake, watch: None, draining, failing: false };
@@ -124,8 +125,6 @@ async fn open(
 impl Pump {
     async fn follow(&mut self, commands: &mut mpsc::Receiver<Command>) {
         loop {
-            // before reading, so that what is written from here on wakes us
-            self.set_watch();
             let (round, save_due) = self.round().await;
             if round == Some(Round::Nothing) && !self.draining.is_empty() {
                 return self.end_drained(commands).await;
@@ -177,7 +176,16 @@ impl Pump {
 
     /// One round; None when it failed. Says also when the position is to be saved.
     async fn round(&mut self) -> (Option<Round>, Option<Instant>) {
-        let outcome = self.on_transfer(|transfer, buffers| Ok((transfer.round(buffers)?, transfer.save_due()))).await;
+        let set_watch = self.watch_setter();
+        let outcome = self.on_transfer(move |transfer, buffers| {
+            // before reading, so that what is written from here on wakes us
+            let watch = set_watch();
+            Ok((watch, transfer.round(buffers).map(|round| (round, transfer.save_due()))))
+        });
+        let outcome = outcome.await.and_then(|(watch, outcome)| {
+            self.watch = watch;
+            outcome
+        });
         match outcome {
             Ok((round, save_due)) => {
                 if std::mem::take(&mut self.failing) {
@@ -211,18 +219,14 @@ impl Pump {
         }
     }
 
-    fn set_watch(&mut self) {
-        if self.watch.is_none()
-            && let Some(watcher) = &self.watcher
-        {
-            self.watch = match watcher.arm(&self.directory, &self.wake) {
-                Ok(watch) => Some(watch),
-                Err(error) => {
-                    tracing::debug!(container = %self.id, %error, "the spool can't be watched; it is looked at each second");
-                    None
-                }
-            };
-        }
+    /// Sets the watch unless it is set or can't be; to be called on a lane, since the directory's disk may hang.
+    fn watch_setter(&self) -> impl FnOnce() -> Option<i32> + Send + use<> {
+        let (set, watcher, directory, wake) =
+            (self.watch, self.watcher.clone(), self.directory.clone(), self.wake.clone());
+        let told = |directory: &Path, error: &io::Error| {
+            tracing::debug!(directory = %directory.display(), %error, "the spool can't be watched; it is looked at each second");
+        };
+        move || set.or_else(|| watcher?.arm(&directory, &wake).inspect_err(|error| told(&directory, error)).ok())
     }
 
     async fn on_transfer<T: Send + 'static>(
