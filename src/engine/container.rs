@@ -34,7 +34,7 @@ impl Engine {
 
     /// `GET /containers/json?limit=1`: the cheapest listing, to see that the engine still lists.
     pub async fn list_one(&self, limit: Duration) -> Result<(), Error> {
-        self.get::<Vec<ContainerSummary>>("list containers", "/containers/json?limit=1", limit).await.map(|_| ())
+        self.get::<Vec<ContainerListed>>("list containers", "/containers/json?limit=1", limit).await.map(|_| ())
     }
 
     /// `GET /containers/{id}/json` with a limit of its own: a hung container must not hold up others.

@@ -186,7 +186,7 @@ fn has_run(inspect: &ContainerInspect) -> bool {
 /// A container that ended before it was looked at counts as running until its log is whole.
 fn as_running(mut ended: Container) -> Container {
     (ended.state, ended.finished_at_ns, ended.exit_code) = (State::Running, 0, 0);
-    ended.reason.clear();
+    ended.reason = "";
     ended.message.clear();
     ended
 }

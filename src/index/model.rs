@@ -176,7 +176,7 @@ pub struct Container {
     /// 0 while it runs.
     pub exit_code: i32,
     /// `Completed`, `Error`, `OOMKilled`, `ContainerCannotRun`; empty while it runs.
-    pub reason: String,
+    pub reason: &'static str,
     /// The engine's words on why it couldn't run.
     pub message: String,
     /// Host pid, 0 when not running.
@@ -197,7 +197,7 @@ pub struct Container {
     pub user: Option<Packed<cri::LinuxContainerUser>>,
     /// Effective stop signal.
     pub stop_signal: cri::Signal,
-    /// Tells an equal request from a different one; empty when another adapter made it.
+    /// Tells an equal request from a different one; empty when another adapter made it, and when it has ended.
     pub fingerprint: String,
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Life {
     pub(super) started_at_ns: i64,
     pub(super) finished_at_ns: i64,
     pub(super) exit_code: i32,
-    pub(super) reason: String,
+    pub(super) reason: &'static str,
     pub(super) message: String,
 }
 
@@ -36,7 +36,7 @@ pub(super) fn life(inspect: &ContainerInspect, created_at_ns: i64) -> Life {
         started_at_ns: started,
         finished_at_ns: 0,
         exit_code: 0,
-        reason: String::new(),
+        reason: "",
         message: String::new(),
     };
     let never_ran = life.state == State::Created && said.exit_code != 0;
@@ -48,7 +48,7 @@ pub(super) fn life(inspect: &ContainerInspect, created_at_ns: i64) -> Life {
         // of one that ends at once the Engine may tell an end before the start
         life.finished_at_ns = life.finished_at_ns.max(life.started_at_ns);
         life.exit_code = said.exit_code;
-        life.reason = reason(said.exit_code, said.oom_killed, never_ran).to_owned();
+        life.reason = reason(said.exit_code, said.oom_killed, never_ran);
         life.message.clone_from(&said.error);
     }
     life
@@ -60,7 +60,7 @@ pub fn ended(mut container: Container, exit: Exit, oom_killed: bool) -> Containe
     container.pid = 0;
     container.finished_at_ns = exit.at_ns;
     container.exit_code = exit.code;
-    reason(exit.code, oom_killed, false).clone_into(&mut container.reason);
+    container.reason = reason(exit.code, oom_killed, false);
     container
 }
 
@@ -99,7 +99,7 @@ mod tests {
     fn each_ending_has_its_reason() {
         for (code, oom, reason) in [(0, false, "Completed"), (1, false, "Error"), (137, true, "OOMKilled")] {
             let life = life_of("exited", code, oom, (START, END));
-            assert_eq!((life.state, life.reason.as_str(), life.exit_code), (State::Exited, reason, code));
+            assert_eq!((life.state, life.reason, life.exit_code), (State::Exited, reason, code));
             assert!(life.finished_at_ns > life.started_at_ns);
         }
     }
@@ -107,13 +107,13 @@ mod tests {
     #[test]
     fn a_running_container_has_no_ending_even_after_an_earlier_run() {
         let life = life_of("running", 0, false, (END, START));
-        assert_eq!((life.state, life.finished_at_ns, life.reason.as_str()), (State::Running, 0, ""));
+        assert_eq!((life.state, life.finished_at_ns, life.reason), (State::Running, 0, ""));
     }
 
     #[test]
     fn one_that_could_not_start_has_ended() {
         let life = life_of("created", 127, false, (NEVER, NEVER));
-        assert_eq!((life.state, life.reason.as_str()), (State::Exited, "ContainerCannotRun"));
+        assert_eq!((life.state, life.reason), (State::Exited, "ContainerCannotRun"));
         assert_eq!((life.started_at_ns, life.finished_at_ns), (7, 7));
         assert_eq!(life_of("created", 0, false, (NEVER, NEVER)).state, State::Created);
     }

@@ -298,7 +298,7 @@ impl Engine {
         match (request.method.as_str(), parts.as_slice()) {
             ("GET", ["version"]) => (200, self.version()),
             ("GET", ["info"]) => (200, info()),
-            ("GET", ["containers", "json"]) => (200, self.containers.iter().map(Container::listed).collect()),
+            ("GET", ["containers", "json"]) => (200, self.list(request)),
             ("POST", ["containers", "create"]) => self.create(request),
             ("GET", ["containers", id, "json"]) => self.with(id, |container, _| (200, container.inspected())),
             ("POST", ["containers", id, "start"]) => self.start(id),
@@ -328,6 +328,17 @@ impl Engine {
     fn version(&self) -> Value {
         let Api { oldest, newest } = self.api;
         json!({ "Version": "20.10.24", "ApiVersion": format!("1.{newest}"), "MinAPIVersion": format!("1.{oldest}") })
+    }
+
+    fn list(&self, request: &Request) -> Value {
+        let limit = request.query("limit").map_or(usize::MAX, |limit| limit.parse().unwrap());
+        let filters: Value = request.query("filters").map_or(Value::Null, |text| serde_json::from_str(&text).unwrap());
+        let label = filters["label"][0].as_str();
+        let matching = self
+            .containers
+            .iter()
+            .filter(|container| label.is_none_or(|label| container.body["Labels"].get(label).is_some()));
+        matching.take(limit).map(Container::listed).collect()
     }
 
     fn create(&mut self, request: &Request) -> Answer {

@@ -12,7 +12,7 @@ use crate::cri;
 use crate::engine::model::{self, ContainerInspect, MountPoint};
 use crate::id::{ContainerId, ImageId, SandboxId};
 use crate::index::Packed;
-use crate::index::model::Container;
+use crate::index::model::{Container, State};
 
 /// What an inspect of a container just created will say, as far as it is read: saves asking.
 pub fn as_created(id: &str, create: &Create, image: &ImageFacts) -> ContainerInspect {
@@ -121,7 +121,7 @@ pub fn from_inspect(inspect: &ContainerInspect) -> Option<Container> {
         oom_score_wish: None,
         user: None,
         stop_signal: signal::from_docker(&inspect.config.stop_signal),
-        fingerprint: label(label::FINGERPRINT),
+        fingerprint: if life.state == State::Exited { String::new() } else { label(label::FINGERPRINT) },
     })
 }
 
@@ -165,7 +165,7 @@ pub fn to_status(container: &Container) -> cri::ContainerStatus {
         exit_code: container.exit_code,
         image: Some(container.image.open()),
         image_ref: container.image_ref.to_string(),
-        reason: container.reason.clone(),
+        reason: container.reason.to_owned(),
         message: container.message.clone(),
         labels: container.labels.to_map(),
         annotations: container.annotations.to_map(),
