@@ -79,7 +79,7 @@ struct Pump {
 /// Opens the log, says so, and follows the spool until told to end. One that can't be opened is tried again and again.
 pub(super) async fn run(start: Start, opened: Asker, mut commands: mpsc::Receiver<Command>) {
     let Some((transfer, draining)) = open(&start, opened, &mut commands).await else { return };
-    let directory = start.spool.parent().unwrap_or(Path::new("")).into();
+    let directory = start.spool.parent().unwrap_or_else(|| Path::new("")).into();
     let (transfer, wake) = (Arc::new(Mutex::new(transfer)), Arc::default());
     let Start { id, watcher, lanes, .. } = start;
     let mut pump = Pump { id, directory, transfer, watcher, lanes, wake, watch: None, draining, failing: false };
