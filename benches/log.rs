@@ -242,6 +242,7 @@ impl Lab {
         }
         let (cpu, rss, counts) = ([cpu_ticks(&shim), cpu_ticks(&dockerd)], resident_kib(&shim), self.counts().await);
         let gate = self.gate.join("open");
+        let began = Instant::now();
         fs::write(&gate, "").unwrap();
         let log = running[0].1.clone();
         let lags = tokio::task::spawn_blocking(move || sample_lags(&log, time)).await.unwrap();
@@ -250,14 +251,14 @@ impl Lab {
             self.cri.stop(id, 0).await.unwrap();
         }
         let spent = [cpu_ticks(&shim) - cpu[0], cpu_ticks(&dockerd) - cpu[1]];
-        let after = self.counts().await;
+        let (after, took) = (self.counts().await, began.elapsed());
         let bytes = after["bytes"].as_u64().unwrap() - counts["bytes"].as_u64().unwrap();
         for (id, _) in running {
             self.cri.remove(&id).await.unwrap();
         }
         fs::remove_file(gate).unwrap();
         println!(
-            "{what}: {containers} containers, {} MB in {time:?}; CPU {} ms, dockerd {} ms: {:.1} %; lag p50 {:?} p99 {:?} max {:?} \
+            "{what}: {containers} containers, {} MB in {took:.0?}; CPU {} ms, dockerd {} ms: {:.1} %; lag p50 {:?} p99 {:?} max {:?} \
              of {} looks; RSS {rss} KiB before, {rss_busy} then, {} after; gaps {}, lag classes {}",
             bytes / 1_000_000,
             spent[0] * 10,
