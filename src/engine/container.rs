@@ -11,24 +11,25 @@ use bollard::query_parameters::{
 use super::model::{ContainerInspect, ContainerListed, ContainerSummary};
 use super::{Engine, Error, encode, within};
 
+/// All containers, in any state, that a filter lets through.
+fn listing(filter: &str, value: &str) -> String {
+    format!("/containers/json?all=1&filters={}", encode(&format!(r#"{{"{filter}":["{value}"]}}"#)))
+}
+
 impl Engine {
     /// `GET /containers/json?all=1`: those with the label key, in any state. Sizes are never asked for.
     pub async fn list(&self, label: &str) -> Result<Vec<ContainerSummary>, Error> {
-        let filters = encode(&format!(r#"{{"label":["{label}"]}}"#));
-        self.get("list containers", &format!("/containers/json?all=1&filters={filters}"), self.timeouts.read).await
+        self.get("list containers", &listing("label", label), self.timeouts.read).await
     }
 
     /// The same, but tells of each no more than that it is there.
     pub async fn list_ids(&self, label: &str) -> Result<Vec<ContainerListed>, Error> {
-        let filters = encode(&format!(r#"{{"label":["{label}"]}}"#));
-        self.get("list containers", &format!("/containers/json?all=1&filters={filters}"), self.timeouts.read).await
+        self.get("list containers", &listing("label", label), self.timeouts.read).await
     }
 
     /// One item of the listing, for which the engine locks no container; None when there is none with that id.
     pub async fn listed(&self, id: &str, limit: Duration) -> Result<Option<ContainerSummary>, Error> {
-        let filters = encode(&format!(r#"{{"id":["{id}"]}}"#));
-        let path = format!("/containers/json?all=1&filters={filters}");
-        let all: Vec<ContainerSummary> = self.get("list containers", &path, limit).await?;
+        let all: Vec<ContainerSummary> = self.get("list containers", &listing("id", id), limit).await?;
         Ok(all.into_iter().find(|item| item.id == id))
     }
 
