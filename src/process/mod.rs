@@ -12,8 +12,7 @@ mod own;
 mod root;
 mod running;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -26,10 +25,6 @@ pub use network::{Interface, interfaces, interfaces_of};
 pub use own::{Own, own};
 pub use root::{upper_directory, upper_of};
 pub(crate) use running::{Running, named, running};
-
-/// Most files are read at once into a buffer of this size; none is longer than that other one.
-const BUFFER: usize = 4 << 10;
-const LONGEST: u64 = 64 << 20;
 
 /// A file of `/proc` can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -55,10 +50,8 @@ pub fn has_ended(error: &io::Error) -> bool {
 /// A file below `/proc/<pid>`; what another has written into it may be no UTF-8.
 fn read(pid: i32, name: &str) -> Result<String, Error> {
     let path = PathBuf::from(format!("/proc/{pid}/{name}"));
-    let mut bytes = Vec::with_capacity(BUFFER);
-    // so that the kernel isn't asked for a size first, which none of these files has
-    match File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes)) {
-        Ok(_) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(source) => Err(Error { path, source }),
     }
 }
