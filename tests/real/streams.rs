@@ -215,13 +215,19 @@ async fn older_subprotocols_are_told_in_text(case: Case) {
     }
 }
 
-async fn attach_joins_a_container_from_now_on(case: Case) {
+/// A container that has printed something already, and answers each line.
+async fn answering(case: &Case) -> String {
     let pod = case.run_pod("attach").await;
     let mut config = sh("main", "echo before; while read word; do echo \"got $word\"; done; echo over >&2; exit 4");
     (config.stdin, config.stdin_once) = (true, true);
     let id = case.start(&pod, &config).await;
     let logged = || async { std::fs::read_to_string(pod.log(&config)).ok()?.contains("before").then_some(()) };
     eventually("the container has begun", Duration::from_secs(5), logged).await;
+    id
+}
+
+async fn attach_joins_a_container_from_now_on(case: Case) {
+    let id = answering(&case).await;
     let mut client = Spdy::connect(&attach_url(&case, &id, false).await, V4).await;
     let [error, input, out, err] = client.open_all(["error", "stdin", "stdout", "stderr"]).await;
     client.send(input, b"a\n").await;
@@ -442,12 +448,7 @@ async fn a_websocket_has_a_terminal_of_the_clients_size(case: Case) {
 }
 
 async fn a_websocket_joins_a_container_from_now_on(case: Case) {
-    let pod = case.run_pod("attach").await;
-    let mut config = sh("main", "echo before; while read word; do echo \"got $word\"; done; echo over >&2; exit 4");
-    (config.stdin, config.stdin_once) = (true, true);
-    let id = case.start(&pod, &config).await;
-    let logged = || async { std::fs::read_to_string(pod.log(&config)).ok()?.contains("before").then_some(()) };
-    eventually("the container has begun", Duration::from_secs(5), logged).await;
+    let id = answering(&case).await;
     let mut client = WebSocket::connect(&attach_url(&case, &id, false).await, "v5.channel.k8s.io").await;
     client.send(b"\x00a\n").await;
     client.read_until(1, "got a\n").await;
