@@ -17,6 +17,8 @@ mod fixture;
 mod kills;
 pub mod oom;
 pub mod parse;
+#[cfg(test)]
+mod recorded;
 mod same;
 mod usage;
 mod v1;

@@ -81,6 +81,22 @@ mod tests {
         assert_eq!((all.len(), all[1].name.as_str(), all[1].tx_bytes), (2, "a:b", 9));
     }
 
+    /// Of a container on Docker's bridge that has fetched 1 MiB over HTTP.
+    #[test]
+    fn what_a_kernel_has_shown_is_read() {
+        let all = interfaces_of(include_str!("../../tests/fixtures/docker-26.1-cgroup-v2/net-dev"));
+        let wanted = Interface {
+            name: "eth0".to_owned(),
+            rx_bytes: 1_053_149,
+            rx_packets: 62,
+            tx_bytes: 3210,
+            tx_packets: 48,
+            ..Interface::default()
+        };
+        assert_eq!(all, [wanted]);
+        assert!(all[0].rx_bytes.abs_diff(1 << 20) <= (1 << 20) / 100);
+    }
+
     #[test]
     fn a_figure_too_large_or_too_few_of_them_leave_the_line_out() {
         for line in ["eth0: 1 2 3", "eth0:", "", "eth0: 18446744073709551616 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16"] {
