@@ -33,6 +33,13 @@ macro_rules! id {
             }
         }
 
+        /// For whoever keeps equal ones once.
+        impl AsMut<Arc<str>> for $name {
+            fn as_mut(&mut self) -> &mut Arc<str> {
+                &mut self.0
+            }
+        }
+
         impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0

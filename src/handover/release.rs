@@ -47,12 +47,12 @@ async fn tell_all(found: &Found, hands: Option<&Hands>, report: &mut Report<'_>)
         report.line(&format!("pod {}: checkpoint of sandbox {}", pod(sandbox), sandbox.id), written)?;
     }
     for container in &found.containers {
-        let Container { docker_name, log_path, spool_path, .. } = container;
+        let (name, log, spool) = (container.docker_name(), container.log_path(), container.spool_path());
         let linked = match hands {
             Some(hands) => hands.link_log(container).await,
             None => Ok(()),
         };
-        report.line(&format!("container {docker_name}: log {log_path} -> {spool_path}"), linked)?;
+        report.line(&format!("container {name}: log {log} -> {spool}"), linked)?;
     }
     for (sandbox, _) in found.sandboxes.iter().filter(|(sandbox, _)| sandbox.bare && !sandbox.has_ended()) {
         writeln!(
@@ -135,8 +135,8 @@ impl Hands {
     }
 
     async fn link_log(&self, container: &Container) -> Result<(), String> {
-        let path = LogPath::from_joined(&container.log_path).map_err(|error| error.to_string())?;
-        let linked = self.pumps.hand_back(&container.id, container.spool_path.clone().into(), path).await;
+        let path = LogPath::from_joined(&container.log_path()).map_err(|error| error.to_string())?;
+        let linked = self.pumps.hand_back(&container.id, container.spool_path().into(), path).await;
         linked.map_err(|error| error.to_string())
     }
 }

@@ -131,18 +131,18 @@ impl Index {
         if container.log_path.is_empty() || container.spool_path.is_empty() {
             return;
         }
-        let spool = container.spool_path.clone().into();
-        let followed = match LogPath::from_joined(&container.log_path) {
+        let (log, spool) = (container.log_path(), container.spool_path().into());
+        let followed = match LogPath::from_joined(&log) {
             Ok(path) => timeout(OPEN_LIMIT, self.inner.pumps.follow(&container.id, spool, path)).await,
             Err(error) => Ok(Err(error)),
         };
         match followed {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(container = %container.id, log = container.log_path, %error, "log can't be followed");
+                tracing::warn!(container = %container.id, log, %error, "log can't be followed");
             }
             // a disk that hangs must not hold up the index; the pump goes on by itself
-            Err(_) => tracing::warn!(container = %container.id, log = container.log_path, "log not opened in time"),
+            Err(_) => tracing::warn!(container = %container.id, log, "log not opened in time"),
         }
         if self.table().is_gone(container.id.as_str()) {
             self.forget_log(&container.id);

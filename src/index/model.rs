@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::shelf::Shelf;
-use super::{Packed, Texts};
+use super::shelf::Shelves;
+use super::{OwnText, Packed, Texts};
 use crate::cri;
 use crate::id::{ContainerId, ImageId, SandboxId};
 
@@ -67,6 +67,14 @@ impl Sandbox {
     /// Its pause process has ended.
     pub fn has_ended(&self) -> bool {
         !self.ready && self.pid == 0
+    }
+
+    /// Takes what others have too from there; its containers have its id.
+    pub(super) fn share(&mut self, shelves: &mut Shelves) {
+        shelves.words.share(self.id.as_mut());
+        for texts in [&mut self.labels, &mut self.annotations] {
+            texts.share(shelves);
+        }
     }
 }
 
@@ -151,10 +159,12 @@ pub struct Container {
     pub id: ContainerId,
     /// The sandbox it joined.
     pub sandbox_id: SandboxId,
-    /// Docker's name, without the leading `/`.
-    pub docker_name: String,
+    /// Docker's name, without the leading `/`, but for [`name_end`].
+    pub docker_name: OwnText,
     /// From the name.
-    pub metadata: cri::ContainerMetadata,
+    pub name: Arc<str>,
+    /// From the name.
+    pub attempt: u32,
     /// As the kubelet gave them.
     pub labels: Texts,
     /// As the kubelet gave them.
@@ -183,10 +193,10 @@ pub struct Container {
     pub pid: i32,
     /// Bind and image mounts.
     pub mounts: Box<[Packed<cri::Mount>]>,
-    /// Where the CRI log is, absolute; empty when none was asked for.
-    pub log_path: String,
-    /// Docker's json-file, which the log pump reads; empty until started.
-    pub spool_path: String,
+    /// Where the CRI log is, absolute, but for [`log_end`]; empty when none was asked for.
+    pub log_path: OwnText,
+    /// Docker's json-file, which the log pump reads, but for its id; empty until started.
+    pub spool_path: OwnText,
     /// Limits in force.
     pub resources: Packed<cri::LinuxContainerResources>,
     /// What Docker's API can't say and we write into the cgroup after start: file name to value.
@@ -202,6 +212,26 @@ pub struct Container {
 }
 
 impl Container {
+    /// Docker's name.
+    pub fn docker_name(&self) -> String {
+        self.docker_name.of(&name_end(self.attempt))
+    }
+
+    /// Name and number, as a reply has them.
+    pub fn metadata(&self) -> cri::ContainerMetadata {
+        cri::ContainerMetadata { name: self.name.to_string(), attempt: self.attempt }
+    }
+
+    /// Where its CRI log is; empty when none was asked for.
+    pub fn log_path(&self) -> String {
+        self.log_path.of(&log_end(self.attempt))
+    }
+
+    /// Where its spool is; empty until started.
+    pub fn spool_path(&self) -> String {
+        self.spool_path.of(self.id.as_str())
+    }
+
     /// Takes over from an earlier view what the Engine can't tell: its user, and limits that were written beside it since the
     /// create.
     pub fn keep_beside_docker(&mut self, known: &Container) {
@@ -216,14 +246,17 @@ impl Container {
     }
 
     /// Takes what others have too from there.
-    pub(super) fn share(&mut self, words: &mut Shelf<str>, messages: &mut Shelf<[u8]>) {
+    pub(super) fn share(&mut self, shelves: &mut Shelves) {
         for texts in [&mut self.labels, &mut self.annotations, &mut self.cgroup_wishes] {
-            texts.share(words);
+            texts.share(shelves);
         }
-        words.share(&mut self.image_ref);
-        let mut image_id = Arc::from(self.image_id.as_str());
-        words.share(&mut image_id);
-        self.image_id = ImageId::new(image_id);
+        let Shelves { words, messages, .. } = shelves;
+        for word in [self.sandbox_id.as_mut(), self.image_id.as_mut(), &mut self.image_ref, &mut self.name] {
+            words.share(word);
+        }
+        for text in [&mut self.docker_name, &mut self.log_path, &mut self.spool_path] {
+            text.share(words);
+        }
         self.image.share(messages);
         self.resources.share(messages);
         for mount in &mut self.mounts {
@@ -233,6 +266,16 @@ impl Container {
             user.share(messages);
         }
     }
+}
+
+/// How Docker's name of a container ends, but for what another adapter may have added.
+pub fn name_end(attempt: u32) -> String {
+    format!("_{attempt}")
+}
+
+/// How the path of its log ends, as the kubelet makes it.
+pub fn log_end(attempt: u32) -> String {
+    format!("/{attempt}.log")
 }
 
 /// How a container's process ended, as the Engine's event or its record tells.

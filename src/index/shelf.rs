@@ -7,6 +7,17 @@ use std::sync::Arc;
 /// As many are kept before it is looked which of them nobody uses any more.
 const LEAST: usize = 1024;
 
+/// What the sandboxes and containers of a table share.
+#[derive(Default)]
+pub(super) struct Shelves {
+    /// Those of labels, annotations, images and paths.
+    pub(super) words: Shelf<str>,
+    /// All keys or all values of a map.
+    pub(super) lists: Shelf<[Arc<str>]>,
+    /// Of containers.
+    pub(super) messages: Shelf<[u8]>,
+}
+
 /// The values in use, and for a while some that were.
 pub(super) struct Shelf<T: ?Sized> {
     known: HashSet<Arc<T>>,

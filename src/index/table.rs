@@ -4,10 +4,12 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::model::{Container, Happening, Sandbox, State};
-use super::shelf::Shelf;
+use super::OwnText;
+use super::model::{Container, Happening, Sandbox, State, name_end};
+use super::shelf::Shelves;
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, SandboxId};
+use crate::translate::name::{self, Name};
 
 /// Ids of what is gone that are kept: an inspect that began before a removal ends within moments of it.
 const GONE: usize = 1024;
@@ -21,10 +23,7 @@ pub struct Table {
     gone: VecDeque<String>,
     /// What has happened since this was last taken.
     news: Vec<News>,
-    /// Those of labels, annotations and images.
-    words: Shelf<str>,
-    /// Of containers.
-    messages: Shelf<[u8]>,
+    shared: Shelves,
 }
 
 /// A difference that somebody may want to be told of.
@@ -75,7 +74,10 @@ impl Table {
 
     /// The container that holds a Docker name.
     pub fn container_named(&self, docker_name: &str) -> Option<Arc<Container>> {
-        self.containers.values().find(|container| container.docker_name == docker_name).cloned()
+        let Some(Name::Container { attempt, .. }) = name::parse(docker_name) else { return None };
+        let wanted = OwnText::new(docker_name, &name_end(attempt));
+        let has_it = |known: &&Arc<Container>| known.attempt == attempt && known.docker_name == wanted;
+        self.containers.values().find(has_it).cloned()
     }
 
     /// Takes in a sandbox as it is now, unless what is known is newer; tells whether it did.
@@ -88,8 +90,7 @@ impl Table {
         for what in of_sandbox(known, &sandbox) {
             self.news.push(News { id: sandbox.id.to_string(), what, sandbox_id: sandbox.id.clone(), last: None });
         }
-        sandbox.labels.share(&mut self.words);
-        sandbox.annotations.share(&mut self.words);
+        sandbox.share(&mut self.shared);
         self.sandboxes.insert(sandbox.id.clone(), Arc::new(sandbox));
         true
     }
@@ -104,10 +105,7 @@ impl Table {
             let (id, sandbox_id) = (container.id.to_string(), container.sandbox_id.clone());
             self.news.push(News { id, what, sandbox_id, last: None });
         }
-        container.share(&mut self.words, &mut self.messages);
-        if let Some((id, _)) = self.sandboxes.get_key_value(&container.sandbox_id) {
-            container.sandbox_id = id.clone();
-        }
+        container.share(&mut self.shared);
         self.containers.insert(container.id.clone(), Arc::new(container));
         true
     }

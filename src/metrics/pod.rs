@@ -99,7 +99,7 @@ pub fn container(
     let cri::ImageSpec { user_specified_image, image, .. } = container.image.open();
     let image = if user_specified_image.is_empty() { image } else { user_specified_image };
     let id = container.id.as_str();
-    let mut metrics = Metrics::new(sandbox, &container.metadata.name, id, &image, figures.timestamp_ns);
+    let mut metrics = Metrics::new(sandbox, &container.name, id, &image, figures.timestamp_ns);
     cpu(&mut metrics, figures);
     memory(&mut metrics, figures);
     pressure(&mut metrics, &figures.usage);

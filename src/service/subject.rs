@@ -67,7 +67,7 @@ impl Daemon {
             subject.about.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let table = self.index.table();
         if let Ok(known) = table.container(&container) {
-            container.clone_from(&known.metadata.name);
+            container = known.name.to_string();
             sandbox = known.sandbox_id.to_string();
         }
         if let (true, Ok(known)) = (pod.is_empty(), table.sandbox(&sandbox)) {

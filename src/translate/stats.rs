@@ -47,7 +47,7 @@ pub fn container_stats(container: &Container, reading: &Reading, layer: Option<&
     cri::ContainerStats {
         attributes: Some(cri::ContainerAttributes {
             id: container.id.as_str().to_owned(),
-            metadata: Some(container.metadata.clone()),
+            metadata: Some(container.metadata()),
             labels: container.labels.to_map(),
             annotations: container.annotations.to_map(),
         }),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use dockershim::cri;
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use tonic::{Response, Status, Streaming};
 
 use super::client::Cri;
 use super::dockerd::{BUSYBOX, DOCKER_20_10, Dockerd};
-use super::stage::{Stage, eventually, sandbox_name};
+use super::stage::{Stage, eventually};
 
 /// What each stream gives, put together.
 async fn collected<R>(mut replies: Streaming<R>) -> Vec<R> {
@@ -82,42 +83,71 @@ impl Drop for Program {
     }
 }
 
-/// How many ended containers are listed.
-const MANY: usize = 20_000;
+/// So many pods, and ended containers of each.
+const PODS: usize = 1000;
+const RESTARTS: usize = 20;
 /// What all may cost while they are streamed, and what of it streaming may, in MiB. Not counted are the pages of the program itself,
 /// which is larger unoptimized.
-const MOST_MIB: u64 = 34;
+const MOST_MIB: u64 = 32;
 const MORE_MIB: u64 = 4;
 
-/// A container of a kubelet, as it is after so many restarts.
-fn restarted(sandbox: &str, number: usize) -> Value {
-    let pod = "/var/lib/kubelet/pods/uid-of-a";
-    let mount = |from: &str, to: &str| json!({ "Type": "bind", "Source": format!("{pod}/{from}"), "Destination": to });
-    json!({
-        "Image": BUSYBOX,
-        "Labels": {
-            "io.kubernetes.docker.type": "container",
-            "io.kubernetes.sandbox.id": sandbox,
-            "io.kubernetes.container.name": "main",
-            "io.kubernetes.pod.name": "a",
-            "io.kubernetes.pod.namespace": "default",
-            "io.kubernetes.pod.uid": "uid-of-a",
-            "annotation.io.kubernetes.container.hash": "1f2e3d4c",
-            "annotation.io.kubernetes.container.restartCount": number.to_string(),
-            "annotation.io.kubernetes.container.terminationMessagePath": "/dev/termination-log",
-            "annotation.io.kubernetes.container.terminationMessagePolicy": "File",
-            "annotation.io.kubernetes.pod.terminationGracePeriod": "30",
-            "io.dockershim.fingerprint": format!("{number:064x}"),
-            "io.dockershim.image-spec": r#"{"name":"busybox:1","userSpecified":"busybox:1"}"#,
-            "io.dockershim.cgroup": r#"{"memory.oom.group":"1","memory.swap.max":"0"}"#,
-        },
-        "HostConfig": { "Memory": 64 << 20, "MemorySwap": 64 << 20, "CpuShares": 102, "OomScoreAdj": 985 },
-        "Mounts": [
-            mount("volumes/kubernetes.io~projected/kube-api-access-x7k2p", "/var/run/secrets/kubernetes.io/serviceaccount"),
-            mount("etc-hosts", "/etc/hosts"),
-            mount(&format!("containers/main/{number:08x}"), "/dev/termination-log"),
-        ],
-    })
+/// A pod of many that a kubelet has; its containers have five mounts and a log path.
+struct Pod {
+    name: String,
+    uid: String,
+}
+
+impl Pod {
+    fn new(number: usize) -> Pod {
+        let uid = format!("{number:08x}-2f4b-4a1e-9d3c-5b7e{number:08x}");
+        Pod { name: format!("web-6d4cf56db6-{number:05}"), uid }
+    }
+
+    fn put(&self, dockerd: &Dockerd) {
+        let Pod { name, uid } = self;
+        let labels = json!({ "io.kubernetes.docker.type": "podsandbox" });
+        let sandbox = dockerd.put(&format!("k8s_POD_{name}_default_{uid}_0"), labels, false);
+        for number in 0..RESTARTS {
+            dockerd.put_ended(&format!("k8s_main_{name}_default_{uid}_{number}"), self.restarted(&sandbox, number));
+        }
+    }
+
+    /// A container of it, as it is after so many restarts.
+    fn restarted(&self, sandbox: &str, number: usize) -> Value {
+        let Pod { name, uid } = self;
+        let mount = |from: &str, to: &str| {
+            let source = format!("/var/lib/kubelet/pods/{uid}/{from}");
+            json!({ "Type": "bind", "Source": source, "Destination": to, "RW": true, "Propagation": "rprivate" })
+        };
+        json!({
+            "Image": BUSYBOX,
+            "Labels": {
+                "io.kubernetes.docker.type": "container",
+                "io.kubernetes.sandbox.id": sandbox,
+                "io.kubernetes.container.name": "main",
+                "io.kubernetes.container.logpath": format!("/var/log/pods/default_{name}_{uid}/main/{number}.log"),
+                "io.kubernetes.pod.name": name,
+                "io.kubernetes.pod.namespace": "default",
+                "io.kubernetes.pod.uid": uid,
+                "annotation.io.kubernetes.container.hash": &uid[..8],
+                "annotation.io.kubernetes.container.restartCount": number.to_string(),
+                "annotation.io.kubernetes.container.terminationMessagePath": "/dev/termination-log",
+                "annotation.io.kubernetes.container.terminationMessagePolicy": "File",
+                "annotation.io.kubernetes.pod.terminationGracePeriod": "30",
+                "io.dockershim.fingerprint": format!("{number:064x}"),
+                "io.dockershim.image-spec": r#"{"name":"busybox:1","userSpecified":"busybox:1"}"#,
+                "io.dockershim.cgroup": r#"{"memory.oom.group":"1","memory.swap.max":"0"}"#,
+            },
+            "HostConfig": { "Memory": 64 << 20, "MemorySwap": 64 << 20, "CpuShares": 102, "OomScoreAdj": 985 },
+            "Mounts": [
+                mount("volumes/kubernetes.io~projected/kube-api-access-x7k2p", "/var/run/secrets/kubernetes.io/serviceaccount"),
+                mount("volumes/kubernetes.io~configmap/settings", "/etc/web"),
+                mount("volumes/kubernetes.io~empty-dir/cache", "/var/cache/web"),
+                mount("etc-hosts", "/etc/hosts"),
+                mount(&format!("containers/main/{:08x}", number * 0x0101_4925), "/dev/termination-log"),
+            ],
+        })
+    }
 }
 
 /// Takes all that a stream gives: how many items, and what the program had at most meanwhile, in MiB.
@@ -139,9 +169,8 @@ async fn streams_of_twenty_thousand_ended_containers_cost_no_memory() {
     let dir = std::env::temp_dir().join(format!("dss-many-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let dockerd = Dockerd::new(dir.join("docker.sock"));
-    let sandbox = dockerd.put(&sandbox_name("a"), json!({ "io.kubernetes.docker.type": "podsandbox" }), false);
-    for number in 0..MANY {
-        dockerd.put_ended(&format!("k8s_main_a_default_uid-of-a_{number}"), restarted(&sandbox, number));
+    for number in 0..PODS {
+        Pod::new(number).put(&dockerd);
     }
     dockerd.start(DOCKER_20_10);
     let program = Program::start(&dir);
@@ -166,11 +195,14 @@ async fn streams_of_twenty_thousand_ended_containers_cost_no_memory() {
         all_of!(runtime.stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest), pod_sandbox_metrics),
     );
     let ((containers, most), (pods, _), (images, _), stats, pod_stats, metrics) = told;
-    assert_eq!((containers, pods, images > 0), (MANY, 1, true));
+    assert_eq!((containers, pods, images > 0), (PODS * RESTARTS, PODS, true));
     assert_eq!((stats.0, pod_stats.0, metrics.0), (0, 0, 0), "only what runs has figures");
     let peak = program.memory_mib("VmHWM");
     let figures = format!("{before} MiB before, {most} MiB meanwhile, {peak} MiB with the program at any time");
-    eprintln!("{MANY} ended containers: {figures}");
+    eprintln!("{} ended containers: {figures}", PODS * RESTARTS);
+    let began = Instant::now();
+    let listed = cri.list(cri::ContainerFilter::default()).await.unwrap().len();
+    eprintln!("listed {listed} in {:?}, then {} MiB", began.elapsed(), program.memory_mib("RssAnon"));
     assert!(most <= MOST_MIB && most.saturating_sub(before) <= MORE_MIB, "{figures}");
     drop(program);
     std::fs::remove_dir_all(&dir).unwrap();

@@ -43,7 +43,7 @@ pub async fn exec_sync(daemon: &Daemon, request: cri::ExecSyncRequest) -> Result
     let limit = Duration::from_secs(u64::try_from(timeout_s).map_err(wrong)?);
     daemon.index.synced().await?;
     let container = running(daemon, id)?;
-    let doing = || format!("exec in container {}", container.docker_name);
+    let doing = || format!("exec in container {}", container.docker_name());
     let options = ExecOptions { command: &cmd, tty: false, stdin: false, stdout: true, stderr: true };
     let exec = match daemon.engine.create_exec(container.id.as_str(), options).await {
         Err(error) if error.is_not_found() => return Err(Error::no_container(id)),
@@ -58,7 +58,7 @@ pub async fn exec_sync(daemon: &Daemon, request: cri::ExecSyncRequest) -> Result
         Err(_) => {
             kill(daemon, &exec).await;
             Err(Error::DeadlineExceeded {
-                what: format!("{cmd:?} in container {}", container.docker_name),
+                what: format!("{cmd:?} in container {}", container.docker_name()),
                 after: limit,
             })
         }

@@ -21,7 +21,7 @@ const PERIOD: Duration = Duration::from_secs(30);
 pub(super) fn write(daemon: &Daemon, container: &Container, pid: i32) -> Result<()> {
     let begun = Instant::now();
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Error::internal(format!("limits of container {}", container.docker_name), error)
+        Error::internal(format!("limits of container {}", container.docker_name()), error)
     };
     if let Some(score) = container.oom_score_wish {
         match std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
@@ -57,7 +57,7 @@ pub async fn keep_limits(daemon: Arc<Daemon>) {
         let wishful = |known: &&Arc<Container>| known.state == State::Running && !known.cgroup_wishes.is_empty();
         let containers: Vec<_> = daemon.index.table().containers().filter(wishful).cloned().collect();
         for container in containers {
-            let _lock = daemon.locks.hold(&container.docker_name).await;
+            let _lock = daemon.locks.hold(&container.docker_name()).await;
             hold(&daemon, &container);
         }
     }

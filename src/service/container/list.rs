@@ -54,8 +54,8 @@ fn info(container: &Container) -> BTreeMap<String, String> {
     let info = json!({
         "sandboxID": container.sandbox_id.as_str(),
         "pid": container.pid,
-        "dockerName": container.docker_name,
-        "spoolPath": container.spool_path,
+        "dockerName": container.docker_name(),
+        "spoolPath": container.spool_path(),
         "cgroup": container.cgroup_wishes.to_map(),
     });
     BTreeMap::from([("info".to_owned(), info.to_string())])

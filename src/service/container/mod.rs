@@ -42,7 +42,7 @@ fn running(daemon: &Daemon, id: &str) -> Result<Arc<Container>> {
     if container.state == State::Running {
         return Ok(container);
     }
-    Err(Error::FailedPrecondition(format!("container {} is not running", container.docker_name)))
+    Err(Error::FailedPrecondition(format!("container {} is not running", container.docker_name())))
 }
 
 /// What a client wants of exec or attach must be something.

@@ -33,13 +33,13 @@ pub async fn remove_container(
 impl Daemon {
     /// Removes a container under its own lock.
     pub(in crate::service) async fn delete_container(&self, container: &Container) -> Result<()> {
-        let _lock = self.locks.hold(&container.docker_name).await;
+        let _lock = self.locks.hold(&container.docker_name()).await;
         self.delete_locked(container).await
     }
 
     /// Removes a container unless it runs; tells whether it is gone.
     pub(in crate::service) async fn delete_unless_running(&self, container: &Container) -> Result<bool> {
-        let _lock = self.locks.hold(&container.docker_name).await;
+        let _lock = self.locks.hold(&container.docker_name()).await;
         let now = self.index.table().container(container.id.as_str());
         match now {
             Ok(now) if now.state == State::Running => Ok(false),
@@ -49,7 +49,7 @@ impl Daemon {
 
     async fn delete_locked(&self, container: &Container) -> Result<()> {
         let id = container.id.as_str();
-        let doing = || format!("remove container {}", container.docker_name);
+        let doing = || format!("remove container {}", container.docker_name());
         self.index.stopping(&container.id);
         match self.engine.remove(id).await {
             Ok(()) => {}
@@ -63,7 +63,7 @@ impl Daemon {
         }
         self.index.remove(id);
         if !container.log_path.is_empty() {
-            self.pumps.discard(&container.id, &container.log_path).await;
+            self.pumps.discard(&container.id, &container.log_path()).await;
         }
         Ok(())
     }

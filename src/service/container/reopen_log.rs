@@ -15,7 +15,7 @@ pub async fn reopen_container_log(
     let id = required("container_id", &container_id)?;
     daemon.index.synced().await?;
     let container = running(daemon, id)?;
-    let refused = |why: &str| Err(Error::FailedPrecondition(format!("container {} {why}", container.docker_name)));
+    let refused = |why: &str| Err(Error::FailedPrecondition(format!("container {} {why}", container.docker_name())));
     if container.log_path.is_empty() {
         return refused("was created without a log path: it has no log to reopen");
     }
@@ -29,6 +29,6 @@ pub async fn reopen_container_log(
         Err(error @ (log::Error::Linked(_) | log::Error::NotFollowed(_))) => {
             Err(Error::FailedPrecondition(error.to_string()))
         }
-        Err(error) => Err(Error::internal(format!("reopen the log of container {}", container.docker_name), error)),
+        Err(error) => Err(Error::internal(format!("reopen the log of container {}", container.docker_name()), error)),
     }
 }

@@ -22,17 +22,17 @@ pub async fn start_container(
     let id = required("container_id", &container_id)?;
     daemon.index.synced().await?;
     let known = daemon.index.table().container(id)?;
-    let _lock = daemon.locks.hold(&known.docker_name).await;
+    let _lock = daemon.locks.hold(&known.docker_name()).await;
     let known = daemon.index.table().container(known.id.as_str())?;
     match known.state {
         State::Running => return Ok(cri::StartContainerResponse {}),
         State::Created | State::Unknown => {}
         State::Exited => {
-            return Err(Error::FailedPrecondition(format!("container {} has ended already", known.docker_name)));
+            return Err(Error::FailedPrecondition(format!("container {} has ended already", known.docker_name())));
         }
     }
     prepare_log(daemon, &known).await?;
-    let own = daemon.index.own_write(&known.docker_name);
+    let own = daemon.index.own_write(&known.docker_name());
     let started = daemon.engine.start(known.id.as_str()).await;
     let inspect = daemon.engine.inspect(known.id.as_str(), Daemon::INSPECT_LIMIT).await;
     drop(own);
@@ -45,7 +45,7 @@ pub async fn start_container(
     };
     let failed = |error: engine::Error| match error.is_not_found() {
         true => Error::no_container(id),
-        false => error.while_doing(format!("start container {}", known.docker_name)),
+        false => error.while_doing(format!("start container {}", known.docker_name())),
     };
     started.map_err(failed)?;
     inspect.map_err(failed)?;
@@ -58,12 +58,12 @@ async fn prepare_log(daemon: &Daemon, container: &Container) -> Result<()> {
     if container.log_path.is_empty() {
         return Ok(());
     }
-    let prepared = match LogPath::from_joined(&container.log_path) {
+    let prepared = match LogPath::from_joined(&container.log_path()) {
         Ok(path) => daemon.pumps.prepare(&path).await,
         Err(error) => Err(error),
     };
     prepared.map_err(|error| {
-        Error::FailedPrecondition(format!("container {} is not started: {error}", container.docker_name))
+        Error::FailedPrecondition(format!("container {} is not started: {error}", container.docker_name()))
     })
 }
 

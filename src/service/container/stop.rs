@@ -32,7 +32,7 @@ pub async fn stop_container(daemon: &Daemon, request: cri::StopContainerRequest)
         match daemon.engine.stop(known.id.as_str(), grace_s).await {
             Ok(()) => daemon.settled(&known.id).await?,
             Err(error) if error.is_not_found() => daemon.index.remove(known.id.as_str()),
-            Err(error) => return Err(error.while_doing(format!("stop container {}", known.docker_name))),
+            Err(error) => return Err(error.while_doing(format!("stop container {}", known.docker_name()))),
         }
     }
     Ok(cri::StopContainerResponse {})
@@ -43,7 +43,7 @@ impl Daemon {
     async fn has_process(&self, container: &Container) -> bool {
         let mut state = container.state;
         if state == State::Created {
-            drop(self.locks.hold(&container.docker_name).await);
+            drop(self.locks.hold(&container.docker_name()).await);
             state = self.index.table().container(container.id.as_str()).map_or(State::Exited, |now| now.state);
         }
         matches!(state, State::Running | State::Unknown)
@@ -61,7 +61,7 @@ impl Daemon {
                 self.index.remove(container.id.as_str());
                 Ok(())
             }
-            Err(error) => Err(error.while_doing(format!("kill container {}", container.docker_name))),
+            Err(error) => Err(error.while_doing(format!("kill container {}", container.docker_name()))),
         }
     }
 

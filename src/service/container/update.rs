@@ -32,10 +32,10 @@ pub async fn update_container_resources(
     let asked = linux.ok_or_else(|| Error::invalid("linux", "is missing"))?;
     daemon.index.synced().await?;
     let known = daemon.index.table().container(id)?;
-    let _lock = daemon.locks.hold(&known.docker_name).await;
+    let _lock = daemon.locks.hold(&known.docker_name()).await;
     let known = daemon.index.table().container(known.id.as_str())?;
     if known.state == State::Exited {
-        return Err(Error::FailedPrecondition(format!("container {} has ended", known.docker_name)));
+        return Err(Error::FailedPrecondition(format!("container {} has ended", known.docker_name())));
     }
     let node = daemon.node()?;
     let limits = resources::limits("linux", &asked, &node)?;
@@ -60,7 +60,7 @@ pub async fn update_container_resources(
 async fn update(daemon: &Daemon, container: &Container, body: ContainerUpdateBody) -> Result<()> {
     let failed = |error: engine::Error| match error.is_not_found() {
         true => Error::no_container(container.id.as_str()),
-        false => error.while_doing(format!("update container {}", container.docker_name)),
+        false => error.while_doing(format!("update container {}", container.docker_name())),
     };
     daemon.engine.update(container.id.as_str(), body).await.map_err(failed)?;
     let inspect = daemon.engine.inspect(container.id.as_str(), Daemon::INSPECT_LIMIT).await.map_err(failed)?;
@@ -72,7 +72,7 @@ async fn update(daemon: &Daemon, container: &Container, body: ContainerUpdateBod
 fn keep(daemon: &Daemon, known: &Container, updated: &Container) -> Result<()> {
     if (&updated.cgroup_wishes, updated.oom_score_wish) != (&known.cgroup_wishes, known.oom_score_wish) {
         let kept = daemon.index.keep_limits(updated);
-        kept.map_err(|error| Error::internal(format!("keep limits of container {}", known.docker_name), error))?;
+        kept.map_err(|error| Error::internal(format!("keep limits of container {}", known.docker_name()), error))?;
     }
     daemon.index.edit_container(&known.id, |container| {
         container.cgroup_wishes.clone_from(&updated.cgroup_wishes);

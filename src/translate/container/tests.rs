@@ -132,7 +132,7 @@ fn one_that_cri_dockerd_made_is_taken_over() {
         ..Default::default()
     };
     let container = from_inspect(&inspect).unwrap();
-    assert_eq!((container.metadata.attempt, container.sandbox_id.as_str()), (2, "5a4d"));
+    assert_eq!((container.attempt, container.sandbox_id.as_str()), (2, "5a4d"));
     assert_eq!((container.image.open().image.as_str(), &*container.image_ref), ("nginx:1", "sha256:1"));
     assert_eq!(container.labels.to_map().into_keys().collect::<Vec<_>>(), ["io.kubernetes.pod.name"]);
     assert_eq!(container.annotations.get("io.kubernetes.container.restartCount"), Some("2"));

@@ -11,8 +11,8 @@ use super::ImageRecord;
 use crate::cri;
 use crate::engine::model::{self, ContainerInspect, MountPoint};
 use crate::id::{ContainerId, ImageId, SandboxId};
-use crate::index::Packed;
-use crate::index::model::{Container, State};
+use crate::index::model::{Container, State, log_end, name_end};
+use crate::index::{OwnText, Packed};
 
 /// What an inspect of a container just created will say, as far as it is read: saves asking.
 pub fn as_created(id: &str, create: &Create, image: &ImageFacts) -> ContainerInspect {
@@ -98,8 +98,9 @@ pub fn from_inspect(inspect: &ContainerInspect) -> Option<Container> {
     Some(Container {
         id: ContainerId::new(inspect.id.as_str()),
         sandbox_id: SandboxId::new(label(label::SANDBOX_ID)),
-        docker_name: docker_name.to_owned(),
-        metadata: cri::ContainerMetadata { name, attempt },
+        docker_name: OwnText::new(docker_name, &name_end(attempt)),
+        name: name.into(),
+        attempt,
         labels: told.labels.into(),
         annotations: told.annotations.into(),
         image: Packed::new(&image),
@@ -114,8 +115,8 @@ pub fn from_inspect(inspect: &ContainerInspect) -> Option<Container> {
         message: life.message,
         pid: inspect.state.pid,
         mounts: mounts.iter().map(Packed::new).collect(),
-        log_path: label(label::LOG_PATH),
-        spool_path: inspect.log_path.clone(),
+        log_path: OwnText::new(&label(label::LOG_PATH), &log_end(attempt)),
+        spool_path: OwnText::new(&inspect.log_path, &inspect.id),
         resources: Packed::new(&resources),
         cgroup_wishes: wishes.into(),
         oom_score_wish: None,
@@ -142,7 +143,7 @@ pub fn to_item(container: &Container) -> cri::Container {
     cri::Container {
         id: container.id.to_string(),
         pod_sandbox_id: container.sandbox_id.to_string(),
-        metadata: Some(container.metadata.clone()),
+        metadata: Some(container.metadata()),
         image: Some(container.image.open()),
         image_ref: container.image_ref.to_string(),
         state: filter::to_cri(container.state).into(),
@@ -157,7 +158,7 @@ pub fn to_item(container: &Container) -> cri::Container {
 pub fn to_status(container: &Container) -> cri::ContainerStatus {
     cri::ContainerStatus {
         id: container.id.to_string(),
-        metadata: Some(container.metadata.clone()),
+        metadata: Some(container.metadata()),
         state: filter::to_cri(container.state).into(),
         created_at: container.created_at_ns,
         started_at: container.started_at_ns,
@@ -170,7 +171,7 @@ pub fn to_status(container: &Container) -> cri::ContainerStatus {
         labels: container.labels.to_map(),
         annotations: container.annotations.to_map(),
         mounts: container.mounts.iter().map(Packed::open).collect(),
-        log_path: container.log_path.clone(),
+        log_path: container.log_path(),
         resources: Some(cri::ContainerResources { linux: Some(container.resources.open()), windows: None }),
         image_id: container.image_id.to_string(),
         user: container.user.as_ref().map(|linux| cri::ContainerUser { linux: Some(linux.open()) }),
