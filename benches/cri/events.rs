@@ -90,7 +90,7 @@ pub(crate) async fn run(
     let docker = Engine::new(private.socket(), Timeouts::default())?;
     let mut kubelet = Contestant::kubelet("dockershim", &adapter.socket(), None, "events", options);
     kubelet.prepare().await?;
-    let pods = stand(&kubelet, options.pods, stop).await?;
+    let pods = stand(&kubelet, options, stop).await?;
     let ids: Vec<String> = pods.into_iter().map(|pod| pod.container).collect();
     ensure!(!ids.is_empty(), "--pods 0 leaves nothing to end");
     let (engines, ours) = (follow_engine(&docker).await?, follow_adapter(&adapter).await?);

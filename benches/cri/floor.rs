@@ -81,7 +81,8 @@ impl Floor {
                 self.start(&pod.sandbox).await?;
             }
             Operation::CreateContainer => {
-                pod.container = engine.create(&self.name(pod, "main"), self.container_body(pod)).await?;
+                pod.container =
+                    engine.create(&self.name(pod, &format!("main-{}", pod.part)), self.container_body(pod)).await?;
             }
             Operation::StartContainer => self.start(&pod.container).await?,
             Operation::ExecSync => self.exec(&pod.container).await?,

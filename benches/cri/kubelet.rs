@@ -159,11 +159,11 @@ impl Kubelet {
             ..Default::default()
         };
         cri::ContainerConfig {
-            metadata: Some(cri::ContainerMetadata { name: "main".to_owned(), attempt: 0 }),
+            metadata: Some(cri::ContainerMetadata { name: format!("main-{}", pod.part), attempt: 0 }),
             image: Some(cri::ImageSpec { user_specified_image: self.image.clone(), ..image_spec(&self.image_id) }),
             command: self.command.clone(),
             labels: self.uid_label(),
-            log_path: format!("{}.log", pod.number),
+            log_path: format!("{}-{}.log", pod.number, pod.part),
             linux: Some(cri::LinuxContainerConfig { security_context: Some(context), ..Default::default() }),
             ..Default::default()
         }

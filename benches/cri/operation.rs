@@ -48,8 +48,11 @@ impl Operation {
         RemovePodSandbox,
     ];
 
-    /// How a standing pod comes to be.
-    pub(crate) const BIRTH: [Operation; 3] = [RunPodSandbox, CreateContainer, StartContainer];
+    /// How a container of a standing pod comes to be.
+    pub(crate) const BIRTH: [Operation; 2] = [CreateContainer, StartContainer];
+
+    /// What tells statistics; some adapters lack some of them.
+    pub(crate) const STATS: [Operation; 3] = [ListContainerStats, ListPodSandboxStats, ListPodSandboxMetrics];
 
     /// Whether it changes nothing.
     pub(crate) fn reads(self) -> bool {
@@ -75,7 +78,9 @@ pub(crate) struct Pod {
     pub(crate) number: usize,
     /// Id of its sandbox, once it runs.
     pub(crate) sandbox: String,
-    /// Id of its container, once there is one.
+    /// Tells the container that is made next from the pod's others.
+    pub(crate) part: usize,
+    /// Id of its container, once there is one; of the last that was made.
     pub(crate) container: String,
 }
 

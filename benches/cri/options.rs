@@ -26,9 +26,12 @@ pub(crate) struct Options {
     /// Pods that each contestant lives through
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub(crate) iterations: usize,
-    /// Running pods, with one container each, that every contestant has beside them
+    /// Running pods that every contestant has beside them
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) pods: usize,
+    /// Running containers of each of those pods
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) containers: usize,
     /// Image of the containers: pulled where it is missing, and then removed again
     #[arg(long, default_value = pause::reference())]
     pub(crate) image: String,
@@ -38,6 +41,9 @@ pub(crate) struct Options {
     /// What is run in a container; must exit with 0
     #[arg(long, value_name = "WORDS", value_delimiter = ' ', default_value = "/pause exit 0")]
     pub(crate) exec: Vec<String>,
+    /// Instead of pods' lives: so many rounds of the calls that tell statistics, of the standing pods alone
+    #[arg(long, value_name = "N", conflicts_with_all = ["docker", "events"])]
+    pub(crate) stats: Option<usize>,
     /// Instead of all that: end so many containers of the standing pods, and tell how late and how often each end is told
     #[arg(long, value_name = "N", conflicts_with_all = ["sockets", "start"])]
     pub(crate) events: Option<usize>,

@@ -24,6 +24,8 @@ pub(crate) struct Samples {
     pub(crate) times: Vec<Duration>,
     /// Engine calls; empty where nobody counts.
     pub(crate) calls: Vec<usize>,
+    /// Why there are none.
+    pub(crate) refused: Option<String>,
 }
 
 /// By operation and the contestant's place in the list.
@@ -40,9 +42,13 @@ pub(crate) async fn run(
         contestant.prepare().await.with_context(|| format!("{}: prepare", contestant.name))?;
     }
     for contestant in &*contestants {
-        stand(contestant, options.pods, stop).await.with_context(|| format!("{}: standing pods", contestant.name))?;
+        stand(contestant, options, stop).await.with_context(|| format!("{}: standing pods", contestant.name))?;
     }
     let mut race = Race { contestants, stop, results: Results::new() };
+    if let Some(rounds) = options.stats {
+        race.tell(rounds).await?;
+        return Ok(race.results);
+    }
     for number in options.pods..=options.pods + options.iterations {
         if number == options.pods + 1 {
             race.results.clear();
@@ -53,11 +59,13 @@ pub(crate) async fn run(
 }
 
 /// Brings standing pods into being, unmeasured and some at once.
-pub(crate) async fn stand(contestant: &Contestant, pods: usize, stop: &AtomicBool) -> anyhow::Result<Vec<Pod>> {
-    let births = (0..pods).map(|number| async move {
+pub(crate) async fn stand(contestant: &Contestant, options: &Options, stop: &AtomicBool) -> anyhow::Result<Vec<Pod>> {
+    let births = (0..options.pods).map(|number| async move {
         let mut pod = Pod::new(number);
-        for operation in Operation::BIRTH {
+        let containers = (0..options.containers).flat_map(|part| Operation::BIRTH.map(|operation| (operation, part)));
+        for (operation, part) in std::iter::once((Operation::RunPodSandbox, 0)).chain(containers) {
             ensure!(!stop.load(Ordering::Relaxed), "stopped by a signal");
+            pod.part = part;
             contestant.act(operation, &mut pod).await.with_context(|| format!("{operation:?} {number}"))?;
         }
         anyhow::Ok(pod)
@@ -83,6 +91,29 @@ impl Race<'_> {
                 if self.contestants[at].takes(*operation) {
                     self.measure(*operation, at, &mut pods[at]).await?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Statistics of what stands. Whoever can't tell some in the first round, which is for warming up, isn't asked again.
+    async fn tell(&mut self, rounds: usize) -> anyhow::Result<()> {
+        let count = self.contestants.len();
+        let mut pod = Pod::default();
+        for operation in Operation::STATS {
+            let mut tellers = Vec::new();
+            for at in 0..count {
+                match self.measure(operation, at, &mut pod).await {
+                    Ok(()) => tellers.push(at),
+                    Err(error) if self.stop.load(Ordering::Relaxed) => return Err(error),
+                    Err(error) => self.results.entry((operation, at)).or_default().refused = Some(format!("{error:#}")),
+                }
+            }
+            for at in &tellers {
+                self.results.remove(&(operation, *at));
+            }
+            for turn in 0..rounds * tellers.len() {
+                self.measure(operation, tellers[(turn + turn / tellers.len()) % tellers.len()], &mut pod).await?;
             }
         }
         Ok(())

@@ -15,11 +15,15 @@ pub(crate) fn write(
     contestants: &[Contestant],
     results: &Results,
 ) -> anyhow::Result<()> {
-    let Options { iterations, pods, image, .. } = options;
+    let Options { iterations, pods, containers, image, stats, .. } = options;
     let floor = contestants.iter().position(Contestant::is_floor);
     let first = contestants.iter().position(|contestant| !contestant.is_floor());
     let first_name = first.map_or("", |at| contestants[at].name.as_str());
-    writeln!(out, "{iterations} pods lived, {pods} standing beside them, containers from {image}; medians\n")?;
+    let what = match stats {
+        Some(rounds) => format!("{rounds} rounds, {pods} pods standing"),
+        None => format!("{iterations} pods lived, {pods} standing beside them"),
+    };
+    writeln!(out, "{what} with {containers} containers each, from {image}; medians\n")?;
     let of_first = format!("of {first_name}");
     writeln!(
         out,
@@ -30,6 +34,10 @@ pub(crate) fn write(
         let median = |at: Option<usize>| results.get(&(operation, at?)).map(|samples| ms(samples, 50));
         for (at, contestant) in contestants.iter().enumerate() {
             let Some(samples) = results.get(&(operation, at)) else { continue };
+            if let Some(why) = &samples.refused {
+                writeln!(out, "{:<19} {:<12} {why}", format!("{operation:?}"), contestant.name)?;
+                continue;
+            }
             let p50 = ms(samples, 50);
             let ratio = |base: Option<f64>| told(base.map(|base| p50 / base), 2);
             let beyond = median(floor).map(|floor| p50 - floor);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use dockershim::pause;
 
 use super::adapter::{Adapter, OWN};
 use super::floor::Floor;
@@ -62,10 +63,12 @@ impl World {
         let own = ("dockershim".to_owned(), format!("{OWN}{network}"));
         let (mut contestants, mut adapters) = (Vec::new(), Vec::new());
         for (name, command) in std::iter::once(&own).chain(&options.start) {
+            let is_own = adapters.is_empty();
             // other adapters have pause containers of an oom_score_adj that not every machine can give
-            let raises_oom_scores = !contestants.is_empty();
-            let engine = Engine::start(engine::Options { raises_oom_scores, ..engine::Options::default() });
-            if contestants.is_empty() {
+            let engine = Engine::start(engine::Options { raises_oom_scores: !is_own, ..engine::Options::default() });
+            if !is_own {
+                engine.docker.load(&pause::archive());
+            } else if options.stats.is_none() {
                 contestants.push(Contestant::floor(&engine.socket(), uid, options)?);
             }
             let proxy = Proxy::start(&engine.socket());

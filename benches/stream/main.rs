@@ -44,7 +44,7 @@ use anyhow::Context;
 use client::Until;
 use measure::{Measure, Runner, Way};
 use options::Options;
-use world::{Holdings, World, order};
+use world::{Holdings, World, machine_cpu, order};
 
 fn main() -> anyhow::Result<()> {
     support::run_as_helper();
@@ -65,11 +65,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
     done.and(cleared)
 }
 
-/// Figures of one way, and the CPU time that its adapter spent for one of them.
+/// Figures of one way, and the CPU time that its adapter spent for each of them, and everybody.
 #[derive(Default)]
 struct Samples {
     values: Vec<f64>,
     cpu: Vec<Duration>,
+    whole: Vec<Duration>,
     /// Why there is none.
     failure: Option<anyhow::Error>,
 }
@@ -81,8 +82,12 @@ fn race(out: &mut impl Write, world: &World, options: &Options) -> anyhow::Resul
     let own = world.sides.first().context("no adapter")?;
     let mut runners: Vec<_> = [Way::Alone, Way::Raw, Way::Relay, Way::Direct].map(|way| runner(own, way)).into();
     runners.extend(world.sides.iter().flat_map(|side| Way::THROUGH.map(|way| runner(side, way))));
-    writeln!(out, "{} MiB; medians; rates in MB/s, times in ms; CPU of the adapter in ms\n", options.size)?;
-    writeln!(out, "{:<13} {:<24} {:>9} {:>9} {:>9}", "", "", "figure", "of floor", "CPU")?;
+    writeln!(
+        out,
+        "{} MiB; medians; rates in MB/s, times in ms; CPU of the adapter and of the whole machine in ms\n",
+        options.size
+    )?;
+    writeln!(out, "{:<13} {:<24} {:>9} {:>9} {:>9} {:>9}", "", "", "figure", "of floor", "CPU", "machine")?;
     for measure in options.measures() {
         let mut samples = BTreeMap::<usize, Samples>::new();
         let times = if measure.is_rate() { options.rounds } else { options.repeats };
@@ -105,11 +110,12 @@ fn sample(runner: &Runner<'_>, measure: Measure, samples: &mut Samples) {
         return;
     }
     let cpu = || Holdings::of(runner.side.pid).map_or(Duration::ZERO, |holdings| holdings.cpu);
-    let before = cpu();
+    let (before, machine) = (cpu(), machine_cpu());
     match runner.measure(measure) {
         Ok(value) => {
             samples.values.push(value);
             samples.cpu.push(cpu().saturating_sub(before));
+            samples.whole.push(machine_cpu().saturating_sub(machine));
         }
         Err(error) => samples.failure = Some(error),
     }
@@ -134,13 +140,15 @@ fn write(
         }
         samples.values.sort_by(f64::total_cmp);
         samples.cpu.sort();
+        samples.whole.sort();
         let middle = samples.values.len() / 2;
         let value = samples.values[middle];
         let is_floor = matches!(runner.way, Way::Raw | Way::Direct);
         floor = if is_floor { Some(value) } else { floor };
         let ratio = floor.map_or_else(String::new, |floor| format!("{:.2}", value / floor));
         let cpu = if through { format!("{:.1}", samples.cpu[middle].as_secs_f64() * 1000.0) } else { String::new() };
-        writeln!(out, "{:<13} {name:<24} {value:>9.1} {ratio:>9} {cpu:>9}", format!("{measure:?}"))?;
+        let whole = samples.whole[middle].as_secs_f64() * 1000.0;
+        writeln!(out, "{:<13} {name:<24} {value:>9.1} {ratio:>9} {cpu:>9} {whole:>9.0}", format!("{measure:?}"))?;
         out.flush()?;
     }
     Ok(())

@@ -263,3 +263,19 @@ impl Holdings {
         })
     }
 }
+
+/// CPU time that the machine has spent, in steps of 10 ms: `/proc/stat`, see proc(5).
+pub(crate) fn machine_cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().next().unwrap_or_default();
+    // user, nice, system, idle, iowait, irq, softirq
+    let ticks: u64 = line
+        .split_whitespace()
+        .skip(1)
+        .take(7)
+        .enumerate()
+        .filter(|(at, _)| ![3, 4].contains(at))
+        .filter_map(|(_, number)| number.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(10 * ticks)
+}
