@@ -26,8 +26,8 @@ pub(super) struct Buffers {
     pub(super) converted: Vec<u8>,
 }
 
-/// A piece of work; it gives what is to be called to tell that it is done.
-type Job = Box<dyn FnOnce(&mut Buffers) -> Telling + Send>;
+/// A piece of work; it gives what is to be called to tell that it is done, if anybody waits for that.
+type Job = Box<dyn FnOnce(&mut Buffers) -> Option<Telling> + Send>;
 type Telling = Box<dyn FnOnce() + Send>;
 
 /// The threads and what waits for them.
@@ -58,10 +58,18 @@ impl Lanes {
         let job = move |buffers: &mut Buffers| {
             let outcome = act(buffers);
             // whoever asked may have gone away
-            Box::new(move || drop(sender.send(outcome))) as Telling
+            Some(Box::new(move || drop(sender.send(outcome))) as Telling)
         };
         self.take_in(Box::new(job));
         answer.await.ok()
+    }
+
+    /// Runs something that may block, and that nobody waits for.
+    pub(super) fn push(self: &Arc<Self>, act: impl FnOnce(&mut Buffers) + Send + 'static) {
+        self.take_in(Box::new(|buffers| {
+            act(buffers);
+            None
+        }));
     }
 
     fn take_in(self: &Arc<Self>, job: Job) {
@@ -104,7 +112,7 @@ impl Lanes {
         let mut buffers = Buffers::default();
         while let Some(job) = self.next() {
             // the asker of one that dies notices it
-            if let Ok(telling) = catch_unwind(AssertUnwindSafe(|| job(&mut buffers))) {
+            if let Ok(Some(telling)) = catch_unwind(AssertUnwindSafe(|| job(&mut buffers))) {
                 self.queue().done.push(telling);
             }
         }

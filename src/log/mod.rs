@@ -5,7 +5,7 @@
 //!                    │                  spool.rs  json_file.rs   output.rs       path.rs
 //!                    │                            line.rs
 //!                    │                  └── one Transfer, the blocking half (transfer.rs) ─┘
-//!                    └─ watch.rs ──▶ Pump, one task for each container (pump.rs) ──▶ Lanes, threads for all (lanes.rs)
+//!                    └─ watch.rs ──▶ Looker, on Lanes: threads for all (looker.rs, lanes.rs) ◀──▶ Pump, one task for each (pump.rs)
 //! ```
 //!
 //! How far a log has come is kept on disk (position.rs). Docker's own file stays as it is, so `docker logs` works.
@@ -19,6 +19,7 @@ mod error;
 pub mod json_file;
 mod lanes;
 pub mod line;
+mod looker;
 mod output;
 mod path;
 mod position;

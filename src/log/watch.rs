@@ -10,18 +10,24 @@ use std::io::{self, PipeReader, PipeWriter};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
-use tokio::sync::Notify;
+use tokio::runtime::Handle;
 
 /// How long changes gather before they are told together, and lines before they are moved together: a round costs nearly the same
 /// however much it moves, and a line may come 50 ms late.
-const GATHER: Duration = Duration::from_millis(40);
+const GATHER: Duration = Duration::from_millis(30);
+
+/// Who waits for a change.
+pub(super) trait Woken: Send + Sync {
+    /// Called by the watcher's thread, in the runtime's context; it must not block.
+    fn wake(self: Arc<Self>);
+}
 
 /// The shared instance.
 pub(super) struct Watcher {
@@ -33,35 +39,39 @@ pub(super) struct Watcher {
 struct Shared {
     inotify: OwnedFd,
     /// Who is to be woken, by watch.
-    waiting: Mutex<HashMap<i32, Arc<Notify>>>,
+    waiting: Mutex<HashMap<i32, Weak<dyn Woken>>>,
 }
 
 impl Watcher {
-    /// Starts watching.
+    /// Starts watching, for those who are in this runtime.
     pub(super) fn start() -> io::Result<Arc<Self>> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let (end, alive) = io::pipe()?;
         let shared = Arc::new(Shared { inotify, waiting: Mutex::default() });
-        let watching = shared.clone();
-        thread::Builder::new().name("log-watch".to_owned()).spawn(move || watching.run(&end))?;
+        let (watching, runtime) = (shared.clone(), Handle::current());
+        thread::Builder::new().name("log-watch".to_owned()).spawn(move || {
+            let _entered = runtime.enter();
+            watching.run(&end);
+        })?;
         Ok(Arc::new(Watcher { shared, _alive: alive }))
     }
 
-    /// Wakes `wake` at the next change of a file in the directory. Each directory has one who waits.
-    pub(super) fn arm(&self, directory: &Path, wake: &Arc<Notify>) -> io::Result<i32> {
+    /// Wakes who waits at the next change of a file in the directory; each directory has one. Set again before that, the watch is
+    /// the same.
+    pub(super) fn arm(&self, directory: &Path, who: Weak<dyn Woken>) -> io::Result<i32> {
         let flags =
             WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONESHOT | WatchFlags::ONLYDIR;
         // held meanwhile: the event must not be read before it is known whose it is
         let mut waiting = self.shared.waiting();
         let watch = inotify::add_watch(&self.shared.inotify, directory, flags)?;
-        waiting.insert(watch, wake.clone());
+        waiting.insert(watch, who);
         Ok(watch)
     }
 
     /// Ends a watch that may not have told yet; not one that somebody else has set on the same directory since.
-    pub(super) fn disarm(&self, watch: i32, wake: &Arc<Notify>) {
+    pub(super) fn disarm(&self, watch: i32, who: &Weak<dyn Woken>) {
         let mut waiting = self.shared.waiting();
-        if waiting.get(&watch).is_none_or(|set| !Arc::ptr_eq(set, wake)) {
+        if waiting.get(&watch).is_none_or(|set| !Weak::ptr_eq(set, who)) {
             return;
         }
         waiting.remove(&watch);
@@ -71,7 +81,7 @@ impl Watcher {
 }
 
 impl Shared {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<i32, Arc<Notify>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<i32, Weak<dyn Woken>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -106,8 +116,9 @@ impl Shared {
             match reader.next() {
                 Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => self.wake_all(),
                 Ok(event) => {
-                    if let Some(wake) = self.waiting().remove(&event.wd()) {
-                        wake.notify_one();
+                    let woken = self.waiting().remove(&event.wd());
+                    if let Some(woken) = woken.and_then(|woken| woken.upgrade()) {
+                        woken.wake();
                     }
                 }
                 Err(errno) => return errno,
@@ -116,7 +127,8 @@ impl Shared {
     }
 
     fn wake_all(&self) {
-        self.waiting().drain().for_each(|(_, wake)| wake.notify_one());
+        let all: Vec<_> = self.waiting().drain().filter_map(|(_, woken)| woken.upgrade()).collect();
+        all.into_iter().for_each(Woken::wake);
     }
 }
 
@@ -124,11 +136,24 @@ impl Shared {
 mod tests {
     use std::fs;
 
+    use tokio::sync::Notify;
+
     use super::*;
     use crate::log::tests::Temp;
 
     /// Longer than changes ever gather.
     const LONG_MS: u64 = 300;
+
+    impl Woken for Notify {
+        fn wake(self: Arc<Self>) {
+            self.notify_one();
+        }
+    }
+
+    fn weak(wake: &Arc<Notify>) -> Weak<dyn Woken> {
+        let weak: Weak<Notify> = Arc::downgrade(wake);
+        weak
+    }
 
     async fn is_woken(wake: &Notify, within_ms: u64) -> bool {
         tokio::time::timeout(Duration::from_millis(within_ms), wake.notified()).await.is_ok()
@@ -140,16 +165,16 @@ mod tests {
         let (watcher, wake) = (Watcher::start().unwrap(), Arc::new(Notify::new()));
         let (old, new) = (temp.path().join("X"), temp.path().join("X.1"));
         fs::write(&old, "").unwrap();
-        watcher.arm(temp.path(), &wake).unwrap();
+        watcher.arm(temp.path(), weak(&wake)).unwrap();
         assert!(!is_woken(&wake, 20).await);
         fs::write(&old, "line").unwrap();
         assert!(is_woken(&wake, 5000).await);
         fs::write(&old, "line").unwrap();
         assert!(!is_woken(&wake, LONG_MS).await);
-        watcher.arm(temp.path(), &wake).unwrap();
+        watcher.arm(temp.path(), weak(&wake)).unwrap();
         fs::rename(&old, &new).unwrap();
         assert!(is_woken(&wake, 5000).await);
-        watcher.arm(temp.path(), &wake).unwrap();
+        watcher.arm(temp.path(), weak(&wake)).unwrap();
         fs::File::create(&old).unwrap();
         assert!(is_woken(&wake, 5000).await);
         assert!(watcher.shared.waiting().is_empty());
@@ -159,16 +184,16 @@ mod tests {
     async fn a_watch_that_was_ended_tells_nothing() {
         let temp = Temp::new();
         let (watcher, wake) = (Watcher::start().unwrap(), Arc::new(Notify::new()));
-        let watch = watcher.arm(temp.path(), &wake).unwrap();
+        let watch = watcher.arm(temp.path(), weak(&wake)).unwrap();
         // somebody else's end is not this one's
-        watcher.disarm(watch, &Arc::default());
+        watcher.disarm(watch, &weak(&Arc::default()));
         fs::write(temp.path().join("X"), "line").unwrap();
         assert!(is_woken(&wake, 5000).await);
-        let watch = watcher.arm(temp.path(), &wake).unwrap();
-        watcher.disarm(watch, &wake);
-        watcher.disarm(watch, &wake);
+        let watch = watcher.arm(temp.path(), weak(&wake)).unwrap();
+        watcher.disarm(watch, &weak(&wake));
+        watcher.disarm(watch, &weak(&wake));
         fs::write(temp.path().join("X"), "line").unwrap();
         assert!(!is_woken(&wake, LONG_MS).await);
-        assert!(watcher.arm(&temp.path().join("missing"), &wake).is_err());
+        assert!(watcher.arm(&temp.path().join("missing"), weak(&wake)).is_err());
     }
 }
