@@ -117,7 +117,7 @@ impl Looker {
     }
 
     /// A round because the spool has changed.
-    fn look_again(self: Arc<Self>, buffers: &mut Buffers) {
+    pub(super) fn look_again(self: Arc<Self>, buffers: &mut Buffers) {
         let mut held = match self.held.try_lock() {
             Ok(held) => held,
             // a round is under way, and may have read already

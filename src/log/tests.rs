@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::lanes::Buffers;
+use super::looker::Looker;
 use super::position::{FileId, Mark, Position, Written};
 use super::spool::LINE_LIMIT;
 use super::transfer::{Round, Transfer};
@@ -533,6 +534,23 @@ async fn forgetting_ends_the_pump_and_drops_the_record() {
     assert_eq!(node.position(), None);
     assert_eq!(node.drain().await, Drained::NotFollowed);
     node.pumps.forget(&id()).await;
+}
+
+#[tokio::test]
+async fn a_look_that_comes_after_the_end_moves_nothing() {
+    let mut node = Node::new(3);
+    let (spool, path) = (node.docker.path.clone(), node.kubelet.path.clone());
+    let transfer = Transfer::open(id(), spool.clone(), path, records(&node.temp), Arc::default()).unwrap();
+    let looker = Looker::new(&spool, transfer, None, Arc::default());
+    node.docker.lines(0, 1);
+    looker.clone().look_again(&mut Buffers::default());
+    assert_eq!(node.kubelet.content(), counted_cri(0, 1));
+    looker.end(|_| {}).await;
+    node.docker.lines(1, 2);
+    // of a change that was noticed before
+    looker.clone().look_again(&mut Buffers::default());
+    assert!(looker.round().await.is_none());
+    assert_eq!(node.kubelet.content(), counted_cri(0, 1));
 }
 
 #[tokio::test]
