@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 
 /// As many as are on their way at once, behind a reader that isn't slow.
-const OTHERS: usize = 3;
+const OTHERS: usize = 2;
 
 /// Buffers that take turns.
 #[derive(Debug, Default)]

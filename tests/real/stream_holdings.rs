@@ -21,7 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// What a stream may hold, in KiB.
 const HELD: u64 = 256;
 /// What its tasks and its share of the rest may cost beside it, unoptimized.
-const AROUND: u64 = 128;
+const AROUND: u64 = 64;
 
 /// How many connections to the Engine are kept, and, at most, how many threads rest for some seconds.
 const KEPT: usize = 16;
