@@ -1,5 +1,5 @@
 //! A private Docker Engine: its own containerd, socket, data, exec root, pid file and bridge.
-//! It never speaks to the user's dockerd, and leaves iptables and forwarding alone.
+//! It never speaks to the user's dockerd, and leaves forwarding and the firewall alone, but for a rule of its own bridge.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -187,5 +187,6 @@ fn make_bridge(dir: &Path) -> String {
     std::fs::write(dir.join(workspace::BRIDGE_FILE), &name).unwrap();
     assert!(ip(&["addr", "add", &format!("198.18.{number}.1/24"), "dev", &name]), "no address for {name}");
     assert!(ip(&["link", "set", &name, "up"]), "{name} is not up");
+    workspace::firewall("-I", &name);
     name
 }

@@ -77,10 +77,19 @@ pub(crate) fn clear(dir: &Path) {
     unmount(dir);
     for bridge in folders.iter().filter_map(|folder| std::fs::read_to_string(folder.join(BRIDGE_FILE)).ok()) {
         let _ = Command::new("ip").args(["link", "del", &bridge]).stderr(Stdio::null()).status();
+        firewall("-D", &bridge);
     }
     if let Err(error) = std::fs::remove_dir_all(dir) {
         eprintln!("{} is not removed: {error}", dir.display());
     }
+}
+
+/// Adds (`-I`) or takes away (`-D`) the rule that lets pods of one bridge reach each other, as Docker does for its own. On a machine where
+/// any Docker has run, the kernel shows such packets to the firewall, which else drops them. Where there is no iptables, none is needed.
+pub(super) fn firewall(change: &str, bridge: &str) {
+    let mut rule = Command::new("iptables");
+    rule.args(["-w", change, "FORWARD", "-i", bridge, "-o", bridge, "-j", "ACCEPT"]);
+    let _ = rule.stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
 /// SIGTERM, then SIGKILL for what is still there after 8 s.
