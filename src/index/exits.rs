@@ -35,7 +35,7 @@ use crate::translate::{self, state, time};
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// How long the engine's `die` event may lag behind the process's end.
 const DIE_LAG: Duration = Duration::from_millis(500);
-/// How long after an exit the engine may still tell that memory was wanting.
+/// How long after the word of an exit the engine may still tell that memory was wanting: on a busy machine both come late.
 const OOM_LAG: Duration = Duration::from_millis(200);
 /// Between two looks whether it has.
 const OOM_LOOK: Duration = Duration::from_millis(20);
@@ -248,7 +248,7 @@ impl Index {
     async fn end_as_told(&self, id: &ContainerId, exit: Exit) -> Option<bool> {
         let known = run_until(&self.table(), id, exit)?;
         self.drain_log(&known).await;
-        let oom_killed = self.killed_for_memory(id, exit).await;
+        let oom_killed = self.killed_for_memory(id, exit.code, OOM_LAG).await;
         self.change(|table| {
             if let Some(known) = run_until(table, id, exit) {
                 table.put_container(state::ended(known, exit, oom_killed));
@@ -262,8 +262,9 @@ impl Index {
         let Some(seen) = translate::container::from_inspect(&record) else { return };
         if !self.has_ended(&seen) {
             self.drain_log(&seen).await;
-            let exit = Exit { code: seen.exit_code, at_ns: seen.finished_at_ns };
-            let oom_killed = record.state.oom_killed || self.killed_for_memory(&ending.id, exit).await;
+            let ago_ns = u64::try_from(now_ns().saturating_sub(seen.finished_at_ns)).unwrap_or_default();
+            let lag = OOM_LAG.saturating_sub(Duration::from_nanos(ago_ns));
+            let oom_killed = record.state.oom_killed || self.killed_for_memory(&ending.id, seen.exit_code, lag).await;
             self.put_record(record, oom_killed);
         }
     }
@@ -327,16 +328,15 @@ impl Index {
     }
 
     /// Whether a container was killed for want of memory. Without the kernel's verdict that is known by an event of the engine,
-    /// which may come after the exit.
-    async fn killed_for_memory(&self, id: &ContainerId, exit: Exit) -> bool {
-        let ago_ns = u64::try_from(now_ns().saturating_sub(exit.at_ns)).unwrap_or_default();
-        let end = tokio::time::Instant::now() + OOM_LAG.saturating_sub(Duration::from_nanos(ago_ns));
+    /// which may still come within `lag`.
+    async fn killed_for_memory(&self, id: &ContainerId, exit_code: i32, lag: Duration) -> bool {
+        let end = tokio::time::Instant::now() + lag;
         loop {
             if let Some(verdict) = locked(&self.inner.exits.oom).remove(id.as_str()) {
                 return verdict;
             }
             let asked_for = locked(&self.inner.exits.stopping).contains(id);
-            if exit.code != KILLED || asked_for || tokio::time::Instant::now() >= end {
+            if exit_code != KILLED || asked_for || tokio::time::Instant::now() >= end {
                 return false;
             }
             tokio::time::sleep(OOM_LOOK).await;

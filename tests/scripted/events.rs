@@ -1,7 +1,7 @@
 //! GetContainerEvents: each change once and in order, whoever else tells of it, and what was missed while nobody could tell.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dockershim::cri;
 use dockershim::cri::ContainerEventType as Kind;
@@ -84,6 +84,24 @@ async fn a_pods_life_is_told_once_though_the_engine_tells_of_it_too() {
     assert_eq!(stopped.containers_statuses[0].state(), cri::ContainerState::ContainerExited);
     let last = all.last().unwrap();
     assert_eq!((last.container_id.as_str(), last.pod_sandbox_status.as_ref().unwrap().state), (sandbox.as_str(), 1));
+    stage.end().await;
+}
+
+/// On a busy machine the engine's words come late, and in any order. (The process goes on, so that the kernel tells nothing.)
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_told_late_waits_for_its_cause_all_the_same() {
+    let stage = Stage::new().await;
+    let (_, id) = stage.run_container("a").await;
+    let mut events = stage.cri.events().await.unwrap();
+    let a_second_ago = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - Duration::from_secs(1);
+    let ended = json!({ "ID": id, "Attributes": { "exitCode": "137" } });
+    let time = u64::try_from(a_second_ago.as_nanos()).unwrap();
+    stage.dockerd.say(&json!({ "Type": "container", "Action": "die", "Actor": ended, "timeNano": time }).to_string());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    stage.dockerd.tell("oom", &id);
+    let told = next(&mut events).await;
+    assert_eq!(told.container_event_type(), Kind::ContainerStoppedEvent);
+    assert_eq!(told.containers_statuses[0].reason, "OOMKilled");
     stage.end().await;
 }
 
