@@ -118,15 +118,19 @@ impl Looker {
 
     /// A round because the spool has changed.
     pub(super) fn look_again(self: Arc<Self>, buffers: &mut Buffers) {
-        let mut held = match self.held.try_lock() {
-            Ok(held) => held,
+        let mut lock = match self.held.try_lock() {
+            Ok(lock) => lock,
             // a round is under way, and may have read already
             Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => return self.nudge.notify_one(),
         };
-        let Some(held) = &mut *held else { return };
-        match self.look(held, buffers) {
-            Ok(Looked { round: Round::More, .. }) => self.clone().wake(),
-            Ok(Looked { save_due, watched: true, .. }) if save_due.is_none() || held.save_is_awaited => {}
+        let Some(held) = &mut *lock else { return };
+        let looked = self.look(held, buffers);
+        let save_is_awaited = held.save_is_awaited;
+        // else a lane that is at leisure finds it locked
+        drop(lock);
+        match looked {
+            Ok(Looked { round: Round::More, .. }) => self.wake(),
+            Ok(Looked { save_due, watched: true, .. }) if save_due.is_none() || save_is_awaited => {}
             Ok(_) | Err(_) => self.nudge.notify_one(),
         }
     }
