@@ -67,13 +67,13 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     }
     let mut world = World::build(options)?;
     let raced = race::run(&mut world.contestants, options, &stop).await;
-    let cleared = world.clear().await;
-    let results = match (raced, cleared) {
-        (Ok(results), Ok(())) => results,
-        (Err(error), Err(left)) => return Err(error.context(format!("something is left behind: {left:#}"))),
-        (Err(error), Ok(())) | (Ok(_), Err(error)) => return Err(error),
-    };
-    table::write(&mut std::io::stdout().lock(), options, &world.contestants, &results)
+    // clearing up takes as long again, and may fail
+    let told =
+        raced.and_then(|results| table::write(&mut std::io::stdout().lock(), options, &world.contestants, &results));
+    match (told, world.clear().await) {
+        (Err(error), Err(left)) => Err(error.context(format!("something is left behind: {left:#}"))),
+        (told, cleared) => told.and(cleared),
+    }
 }
 
 /// Becomes true at Ctrl-C or SIGTERM. The call under way is waited for: what it makes can't be removed before it has answered.
