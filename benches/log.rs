@@ -295,6 +295,8 @@ async fn whole() {
     lab.measure("fast", 1, &format!("exec yes {filling}"), Duration::from_secs(30)).await;
     lab.measure("paced", number, &paced, Duration::from_secs(20)).await;
     lab.measure("few", 4, &paced, Duration::from_secs(20)).await;
+    // whether memory grows
+    lab.measure("again", number, &paced, Duration::from_secs(20)).await;
     lab.cri.remove_pod(&lab.pod).await.unwrap();
 }
 
