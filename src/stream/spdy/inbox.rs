@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 /// Bytes that an inbox holds.
-pub(super) const CAPACITY: usize = 128 << 10;
+pub(super) const CAPACITY: usize = 64 << 10;
 
 /// From this size on a piece is not copied: what Go's clients send in one frame, while they have more.
 const LARGE: usize = 32 << 10;

@@ -20,7 +20,7 @@
 //! TCP's: when a stream's inbox is full the connection is not read, and its siblings wait with it. A stream that is reset or
 //! whose `Reader` was dropped never blocks them, as its data is dropped.
 //!
-//! Bounds: an inbox pins at most 256 KiB, a stream's share of the outgoing queue is 128 KiB and as much again is being
+//! Bounds: an inbox pins at most 128 KiB, a stream's share of the outgoing queue is 128 KiB and as much again is being
 //! written by the session as a whole; there are 4096 streams at once, a header block inflates to at most 1 MiB.
 //!
 //! Exec and attach: `accept` until the expected number of streams is there (told apart by the header `streamtype`), under a

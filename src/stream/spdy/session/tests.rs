@@ -188,7 +188,7 @@ async fn a_stalled_reader_stops_the_peer_and_its_drop_lets_the_siblings_go_on() 
     assert!(timeout(Duration::from_millis(300), sibling.read()).await.is_err());
     let taken = sent.load(Ordering::Relaxed);
     // The inbox, the buffer of a read, the pipe.
-    assert!(taken <= (128 << 10) + (64 << 10) + (64 << 10), "{taken} bytes were taken from the peer");
+    assert!(taken <= 3 * (64 << 10), "{taken} bytes were taken from the peer");
     drop(reader);
     assert_eq!(read_all(&mut sibling).await.unwrap(), b"through");
 }
