@@ -7,11 +7,13 @@
 //!          body                                   payload
 //! ```
 //!
-//! A control frame is read when it is whole (at most 1 MiB is waited for); a data frame is handed on in pieces as they come.
+//! A control frame is read when it is whole (at most 1 MiB is waited for); so is a data frame, and a large one in large pieces.
 
 use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::inbox::LARGE;
 
 /// Bytes before each frame's body.
 pub(super) const HEAD: usize = 8;
@@ -114,11 +116,11 @@ pub(super) enum Frame {
     GoAway { last: u32, status: u32 },
     /// More headers on an open stream.
     Headers { id: u32, fin: bool, block: Bytes },
-    /// A piece of a data frame; `fin` comes with the last piece.
+    /// A data frame, or a large piece of one; `fin` comes with the last.
     Data { id: u32, fin: bool, payload: Bytes },
 }
 
-/// Cuts frames from a stream of bytes. Between calls less than a head is left in the input.
+/// Cuts frames from a stream of bytes. Between calls less than a head is left in the input, or less than a piece of data.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     within: Within,
@@ -162,9 +164,8 @@ impl Parser {
                     self.within = Within::Head;
                     return control(kind, flags, body.freeze()).map(Some);
                 }
-                Within::Data { left, .. } | Within::Skipped { left } if *left > 0 && input.is_empty() => {
-                    return Ok(None);
-                }
+                Within::Data { left, .. } if input.len() < (*left).min(LARGE) => return Ok(None),
+                Within::Skipped { left } if *left > 0 && input.is_empty() => return Ok(None),
                 Within::Data { id, fin, left } => {
                     let payload = input.split_to(input.len().min(*left)).freeze();
                     *left -= payload.len();
@@ -397,10 +398,14 @@ mod tests {
     }
 
     #[test]
-    fn a_data_frame_is_handed_on_before_it_is_whole() {
-        let pieces = parse([b"\x00\x00\x00\x03\x01\xff\xff\xff".to_vec(), b"ab".to_vec(), b"c".to_vec()]);
-        let piece = |payload: &'static [u8]| Frame::Data { id: 3, fin: false, payload: Bytes::from_static(payload) };
-        assert_eq!(pieces, Ok(vec![piece(b"ab"), piece(b"c")]));
+    fn a_data_frame_is_handed_on_whole_and_a_larger_one_in_large_pieces() {
+        let piece = |fin, payload: &[u8]| Frame::Data { id: 3, fin, payload: Bytes::copy_from_slice(payload) };
+        let small = [b"\x00\x00\x00\x03\x01\x00\x00\x03".to_vec(), b"ab".to_vec(), b"c".to_vec()];
+        assert_eq!(parse(small.clone()), Ok(vec![piece(true, b"abc")]));
+        assert_eq!(parse(small[..2].to_vec()), Ok(vec![]));
+        let (some, rest) = (vec![7; LARGE + 1], vec![7; LARGE - 2]);
+        let large = [b"\x00\x00\x00\x03\x01\xff\xff\xff".to_vec(), some.clone(), rest, vec![7; 2]];
+        assert_eq!(parse(large), Ok(vec![piece(false, &some), piece(false, &some[1..])]));
     }
 
     #[test]

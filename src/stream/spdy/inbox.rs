@@ -11,13 +11,10 @@ use bytes::{Bytes, BytesMut};
 pub(super) const CAPACITY: usize = 64 << 10;
 
 /// From this size on a piece is not copied: what Go's clients send in one frame, while they have more.
-const LARGE: usize = 32 << 10;
+pub(super) const LARGE: usize = 32 << 10;
 
-/// Room for one of those frames, with its head.
-pub(super) const FRAME: usize = 8 + LARGE;
-
-/// Size of the buffers that a connection is read into, whole frames of that kind: the largest piece.
-pub(super) const BUFFER: usize = 2 * FRAME;
+/// Size of the buffers that a connection is read into, two of those frames with their heads: the largest piece.
+pub(super) const BUFFER: usize = 2 * (8 + LARGE);
 
 /// A queue of bytes.
 #[derive(Debug, Default)]

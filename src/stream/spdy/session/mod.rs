@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Error;
 use super::frame::{Frame, Parser, Violation};
 use super::header::Headers;
-use super::inbox::{BUFFER, FRAME};
+use super::inbox::{BUFFER, LARGE};
 use super::mux::Mux;
 use crate::engine::Turns;
 
@@ -34,8 +34,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// who reads or writes.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// Room that there is for a read: a frame cut in two costs twice.
-const MIN_READ: usize = FRAME;
+/// Room that there is for a read: little, so that a frame that came in part goes on in its buffer, and isn't copied to the next.
+const MIN_READ: usize = 4 << 10;
 
 /// One connection's streams. Dropping it ends them all, and both its tasks within 2 s.
 pub struct Session {
@@ -215,7 +215,7 @@ async fn deliver(shared: &Shared, piece: &(u32, bool, Bytes)) -> Result<(), Viol
 
 /// Reads and drops until there is no more.
 async fn read_on(reader: &mut (impl AsyncRead + Unpin)) {
-    let mut input = BytesMut::with_capacity(MIN_READ);
+    let mut input = BytesMut::with_capacity(LARGE);
     while reader.read_buf(&mut input).await.is_ok_and(|read| read > 0) {
         input.clear();
     }
